@@ -1,0 +1,3 @@
+module towline.dev/sandbox/node
+
+go 1.26.0
