@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ class Image:
 def write(target: Path, images: Sequence[Image], *, architecture: str) -> None:
     """Write a docker archive; a layer that several images share is in it once."""
     digests = {layer: _sha256(layer) for image in images for layer in image.layers}
-    unfinished = target.with_name(f".{target.name}.unfinished")
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     with tarfile.open(unfinished, "w") as archive:
         for layer, digest in {v: k for k, v in digests.items()}.items():
             archive.add(digest, arcname=f"{layer}.tar")

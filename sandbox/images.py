@@ -2,33 +2,35 @@
 
 FOLDER/images.json:
 
-    {"layers": {"os":   {"packages": ["dash", "coreutils"]},
-                "node": {"packages": ["nodejs"]}},
+    {"base": {"packages": ["dash", "coreutils"]},
+     "layers": {"node": {"packages": ["nodejs"], "without": ["perl*"]}},
      "images": {"frontend": {"names": ["towline.local/shop-frontend:1"],
-                             "layers": ["os", "node"],
+                             "layers": ["node"],
                              "files": {"frontend": "/app"},
                              "config": {"Cmd": ["node", "/app/server.js"]}}}}
 
-A layer holds its packages and all that they depend on, less what the layers
-named before it hold already; images that name the same layers share them. The
-packages are unpacked, not installed (no maintainer script runs), so what such
-a script would make is either in `_skeleton` or not there. Documentation is
-left out. `config` is the OCI image configuration (Cmd, Env, User, WorkingDir).
+Every image has the base below its layers. A layer holds its packages and all
+that they depend on, less what the base holds already and less `without` (what
+only maintainer scripts need); images that name the same layer share it. An
+image without names is built when `--tag` gives it one. The packages are
+unpacked, not installed (no maintainer script runs), so what such a script would
+make is either in `_skeleton` or not there. Documentation is left out. `config` is the OCI image configuration (Cmd, Env, User, WorkingDir).
 """
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
+import io
 import json
 import platform
 import posixpath
-import shutil
 import subprocess
 import tarfile
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -68,6 +70,7 @@ def load(path: Path, sandbox: Sandbox) -> None:
             done = subprocess.run(
                 command,
                 stdin=file,
+                stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 text=True,
                 timeout=_LOAD_TIMEOUT_S,
@@ -82,7 +85,12 @@ def load(path: Path, sandbox: Sandbox) -> None:
 @dataclass(frozen=True, slots=True)
 class _Layer:
     name: str
-    packages: Sequence[str]
+    packages: tuple[str, ...]
+    without: tuple[str, ...]  # patterns of package names
+
+    @classmethod
+    def read(cls, name: str, described: dict[str, list[str]]) -> _Layer:
+        return cls(name, tuple(described["packages"]), tuple(described.get("without", ())))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +98,7 @@ class _Recipe:
     """An images.json, read."""
 
     folder: Path
+    base: _Layer
     layers: dict[str, _Layer]
     images: dict[str, dict[str, Any]]
 
@@ -98,8 +107,12 @@ class _Recipe:
         path = folder / "images.json"
         try:
             text = json.loads(path.read_text())
-            layers = {n: _Layer(n, tuple(v["packages"])) for n, v in text["layers"].items()}
-            return cls(folder=folder, layers=layers, images=dict(text["images"]))
+            return cls(
+                folder=folder,
+                base=_Layer.read("base", text["base"]),
+                layers={name: _Layer.read(name, item) for name, item in text["layers"].items()},
+                images=dict(text["images"]),
+            )
         except FileNotFoundError:
             raise Problem(f"there is no {path}") from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -118,15 +131,18 @@ def build(folder: Path, *, tags: Sequence[str], progress: Progress) -> Path:
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
+    base = _package_layer(recipe.base, None, progress)
     layers = {
-        name: _package_layer(recipe, index, progress) for index, name in enumerate(recipe.layers)
+        name: _package_layer(layer, recipe.base, progress) for name, layer in recipe.layers.items()
     }
     with tempfile.TemporaryDirectory(dir=target.parent) as own:
         made = []
         for key, described in recipe.images.items():
+            if not names[key]:
+                continue
             files = Path(own) / f"{key}.tar"
             _write_files_layer(files, recipe.folder, described.get("files", {}))
-            stack = [*(layers[layer] for layer in described["layers"]), files]
+            stack = [base, *(layers[layer] for layer in described["layers"]), files]
             made.append(archive.Image(names[key], stack, described.get("config", {})))
         archive.write(target, made, architecture=_architecture())
     progress.say(f"built {', '.join(n for every in names.values() for n in every)}")
@@ -177,11 +193,9 @@ def _write_files_layer(target: Path, folder: Path, files: dict[str, str]) -> Non
 # Layers of packages. They change with images.json only, so they have a cache of their own.
 
 
-def _package_layer(recipe: _Recipe, index: int, progress: Progress) -> Path:
-    """The layer's tar file: what its packages need, less what the layers before it hold."""
-    earlier = [layer.packages for layer in list(recipe.layers.values())[:index]]
-    layer = list(recipe.layers.values())[index]
-    inputs = json.dumps([_FORMAT, _architecture(), earlier, list(layer.packages)])
+def _package_layer(layer: _Layer, base: _Layer | None, progress: Progress) -> Path:
+    """The layer's tar file: what its packages need, less what the base holds."""
+    inputs = json.dumps([_FORMAT, _architecture(), *(asdict(x) for x in (base, layer) if x)])
     digest = hashlib.sha256(inputs.encode()).hexdigest()[:20]
     target = places.cache() / "layers" / f"{digest}.tar"
     if target.exists():
@@ -191,43 +205,54 @@ def _package_layer(recipe: _Recipe, index: int, progress: Progress) -> Path:
     started = time.monotonic()
     progress.say(f"layer {layer.name}: fetching {' '.join(layer.packages)} from Debian")
     with tempfile.TemporaryDirectory(dir=target.parent) as own:
-        before = _closure([p for packages in earlier for p in packages], Path(own))
+        before = _closure(base.packages if base else (), Path(own))
         wanted = _closure([*before, *layer.packages], Path(own))
-        debs = _download(sorted(wanted - before), Path(own))
+        names = {
+            name
+            for package in wanted - before
+            if not _matches(name := package.partition("=")[0].partition(":")[0], layer.without)
+        }
+        debs = _download(wanted, names, Path(own))
         unfinished = Path(own) / "layer.tar"
-        _write_package_layer(unfinished, debs, skeleton=index == 0)
+        _write_package_layer(unfinished, debs, skeleton=base is None)
         unfinished.replace(target)
     size = target.stat().st_size / 1e6
     progress.say(f"layer {layer.name}: {size:.0f} MB in {time.monotonic() - started:.0f} s")
     return target
 
 
-def _apt(own: Path, *arguments: str) -> str:
+def _apt(own: Path, *arguments: str, folder: Path | None = None) -> str:
     """Run apt-get as on a machine where nothing is installed."""
     status = own / "status"
     status.touch()
-    (own / "archives" / "partial").mkdir(parents=True, exist_ok=True)
     options = {
         "Dir::State::status": status,
-        "Dir::Cache::archives": own / "archives",
         "Debug::NoLocking": "true",
         "APT::Install-Recommends": "false",
         "APT::Sandbox::User": "root",
     }
     flags = [f"-o{name}={value}" for name, value in options.items()]
-    done = subprocess.run(
-        ["apt-get", "-q", "--yes", *flags, *arguments],
+    command = ["apt-get", "-q", "--yes", *flags, *arguments]
+    done = _run_apt(command, folder)
+    if done.returncode != 0:
+        # Old lists name versions that are no longer there, new machines have none.
+        _run_apt(["apt-get", "-q", "update"], None)
+        done = _run_apt(command, folder)
+    if done.returncode != 0:
+        raise Problem(f"apt-get {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def _run_apt(command: list[str], folder: Path | None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=_APT_TIMEOUT_S,
         check=False,
     )
-    if done.returncode != 0:
-        raise Problem(
-            f"apt-get {' '.join(arguments)}: {done.stderr.strip()}\n"
-            "if it knows no such package: apt-get update"
-        )
-    return done.stdout
 
 
 def _closure(packages: Sequence[str], own: Path) -> set[str]:
@@ -243,12 +268,16 @@ def _closure(packages: Sequence[str], own: Path) -> set[str]:
     return found
 
 
-def _download(packages: Sequence[str], own: Path) -> list[Path]:
-    shutil.rmtree(own / "archives", ignore_errors=True)
-    _apt(own, "--download-only", "install", *packages)
-    names = {package.partition("=")[0].partition(":")[0] for package in packages}
-    debs = sorted((own / "archives").glob("*.deb"))
-    return [deb for deb in debs if deb.name.partition("_")[0] in names]
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _download(packages: set[str], names: set[str], own: Path) -> list[Path]:
+    """Fetch the packages of these names, in the versions that fit together."""
+    (own / "archives").mkdir(exist_ok=True)
+    chosen = sorted(p for p in packages if p.partition("=")[0].partition(":")[0] in names)
+    _apt(own, "download", *chosen, folder=own / "archives")
+    return sorted((own / "archives").glob("*.deb"))
 
 
 def _write_package_layer(target: Path, debs: Sequence[Path], *, skeleton: bool) -> None:
@@ -287,7 +316,6 @@ def _merged(name: str) -> str:
 
 def _skeleton() -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
     """What the base packages' scripts would have made."""
-    import io
 
     def entry(name: str, *, kind: bytes, mode: int, link: str = "") -> tarfile.TarInfo:
         info = tarfile.TarInfo(name)
