@@ -167,7 +167,8 @@ def _workload(scope: _Scope, *, mode: Mode) -> dict[str, Any]:
     workload = values.get("name", scope.name) if selector is None else None
     return values.given(names) | {
         "name": scope.name, "place": values.node.place,
-        "places": MappingProxyType({key: node.place for key, node in values.nodes.items()}), "workload": workload,
+        "places": MappingProxyType({key: node.place for key, node in values.nodes.items()}),
+        "workload": workload,
         "selector": selector, "command": command, "args": args,
         "container_workdir": _container_workdir(scope) if mode is Mode.SYNC else None,
         "env_files": tuple(_local(scope, "envFiles", text) for text in values.get("envFiles", ())),

@@ -11,7 +11,7 @@ The rules, for there is no standard:
   `\\t`, `\\"`, `\\\\` and `\\$` are escapes, any other backslash is itself.
 - `${NAME}` and its forms are expanded (`expand.py`) in unquoted and double-quoted
   values, from the variables given first and then from the lines above, never in
-  single-quoted ones. A `$` that starts no form is itself.
+  single-quoted ones. `$$` is a dollar, and so is a `$` that starts no form.
 - A later line of the same name beats an earlier one.
 """
 
@@ -27,7 +27,7 @@ from towline.manifest.places import Findings, Place
 _LINE = re.compile(r"[ \t]*(?:export[ \t]+)?([^\s=#'\"][^\s=]*)[ \t]*(=?)[ \t]*")
 _BLANK = re.compile(r"[ \t]*(?:#[^\n]*)?(?:\n|\Z)")
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\"}
-_END_OF_QUOTED = re.compile(r"[ \t]*(?:#[^\n]*)?(?:\n|\Z)")
+_END_OF_LINE = re.compile(r"[ \t]*(?:#[^\n]*)?(?:\n|\Z)")
 # Stands for an escaped dollar until the expansion is done; cannot be in a variable.
 _DOLLAR = "\0"
 
@@ -79,7 +79,6 @@ class _Reader:
             place = self._place()
             assignment = self._assignment(place)
             if assignment is None:
-                self._skip_line()
                 continue
             read.append(assignment)
             if assignment.value is not None:
@@ -87,27 +86,27 @@ class _Reader:
         return tuple(read)
 
     def _assignment(self, place: Place) -> Assignment | None:
+        """The line here, with all that its quotes hold; None after an error."""
         start = _LINE.match(self._text, self._at)
         if start is None:
-            self._error(place, "this is no variable; write 'NAME=value'")
+            self._skip_line(place, "this is no variable; write 'NAME=value'")
             return None
         name, equals = start.groups()
         self._at = start.end()
         if not equals:
-            if not (end := _END_OF_QUOTED.match(self._text, self._at)):
-                self._error(place, f"after '{name}' a '=' is missing")
-            return None
+            end = _END_OF_LINE.match(self._text, self._at)
+            if end is None:
+                self._skip_line(place, f"after '{name}' a '=' is missing")
+                return None
             self._at = end.end()
             return Assignment(name, None, place)
         quote = self._text[self._at : self._at + 1]
         raw = self._quoted(quote, place) if quote in ("'", '"') else self._unquoted()
-        if raw is None:
-            return None
-        value = raw if quote == "'" else self._expanded(raw, place)
+        value = raw if raw is None or quote == "'" else self._expanded(raw, place)
         if value is None:
             return None
         if "\0" in value:
-            self._error(place, f"the value of '{name}' has a NUL in it")
+            self._findings.error(place, f"the value of '{name}' has a NUL in it")
             return None
         return Assignment(name, value, place)
 
@@ -126,38 +125,37 @@ class _Reader:
         while at < len(self._text):
             char = self._text[at]
             if char == quote:
-                if not (end := _END_OF_QUOTED.match(self._text, at + 1)):
-                    self._error(place, f"something follows the closing {quote}")
+                self._at = at + 1
+                end = _END_OF_LINE.match(self._text, self._at)
+                if end is None:
+                    self._skip_line(place, f"something follows the closing {quote}")
                     return None
                 self._at = end.end()
                 return "".join(parts)
             if char == "\\" and quote == '"' and at + 1 < len(self._text):
                 escaped = self._text[at + 1]
-                if escaped == "$":
-                    parts.append(_DOLLAR)
-                else:
-                    parts.append(_ESCAPES.get(escaped, "\\" + escaped))
+                known = _DOLLAR if escaped == "$" else _ESCAPES.get(escaped)
+                parts.append("\\" + escaped if known is None else known)
                 at += 2
                 continue
             parts.append(char)
             at += 1
-        self._error(place, f"the {quote} is never closed")
+        # Only the line is given up, for what follows is most likely not meant to be in it.
+        self._skip_line(place, f"the {quote} is never closed")
         return None
 
     def _expanded(self, raw: str, place: Place) -> str | None:
         try:
             result = expand(raw, {**self._above, **self._variables})
         except ExpansionError as error:
-            self._error(place, str(error))
+            self._findings.error(place, str(error))
             return None
         for name in result.unset:
             self._findings.notice(place, f"'{name}' is not set, so it is empty")
         return result.text.replace(_DOLLAR, "$")
 
-    def _error(self, place: Place, message: str) -> None:
+    def _skip_line(self, place: Place, message: str) -> None:
         self._findings.error(place, message)
-
-    def _skip_line(self) -> None:
         end = self._text.find("\n", self._at)
         self._at = end + 1 if end >= 0 else len(self._text)
 

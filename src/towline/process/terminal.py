@@ -56,9 +56,16 @@ class Terminal:
             self._handler = signal.signal(signal.SIGTSTP, signal.SIG_IGN)
 
     def take_back(self) -> None:
-        """Into the foreground again, with the modes that were found at the start."""
+        """Into the foreground again, with the modes that were found at the start.
+
+        Not from the shell that runs us: it has it only if we are its background
+        job by now (`kill -STOP`, then `bg`), and then it is its own.
+        """
         with _sigttou_blocked(), suppress(OSError, termios.error):
-            if os.tcgetpgrp(self._fd) != self._own_group:
+            foreground = os.tcgetpgrp(self._fd)
+            if foreground != self._own_group:
+                if foreground in (os.getsid(0), os.getpgid(os.getppid())):
+                    return
                 self._command_modes = termios.tcgetattr(self._fd)
                 os.tcsetpgrp(self._fd, self._own_group)
             # TCSANOW, not TCSADRAIN: output held by a Ctrl-S would hold us too.

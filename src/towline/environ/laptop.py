@@ -1,0 +1,93 @@
+"""What of the environment means the laptop itself: data, by platform."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Own:
+    """Names and prefixes of variables that stay the laptop's on a platform."""
+
+    names: frozenset[str]
+    prefixes: tuple[str, ...] = ()
+
+    def has(self, name: str) -> bool:
+        return name in self.names or name.startswith(self.prefixes)
+
+
+# What means the laptop's disk, user, terminal or desktop: with the container's
+# value the process would look for its home, its tools or its libraries in places
+# that are not there. An image sets PATH and often HOME, JAVA_HOME, GOPATH,
+# PYTHONHOME or NODE_PATH; the kubelet sets HOSTNAME.
+# (SSL_CERT_FILE and its like name files too: with a path that is not there a Go
+# program trusts nobody. They can be the container's once its files are mirrored.)
+_POSIX = Own(
+    names=_words("""
+        PATH HOME USER LOGNAME SHELL TMPDIR TMP TEMP PWD OLDPWD HOSTNAME HOSTTYPE MACHTYPE OSTYPE
+        EDITOR VISUAL PAGER TERM COLORTERM TERMINFO TERMINFO_DIRS TERMCAP COLUMNS LINES
+        TERM_PROGRAM TERM_PROGRAM_VERSION SHLVL _ HISTFILE HISTSIZE
+        SSH_AUTH_SOCK SSH_AGENT_PID SSH_CONNECTION SSH_CLIENT SSH_TTY SSH_ASKPASS GPG_TTY
+        GPG_AGENT_INFO GNUPGHOME DISPLAY WAYLAND_DISPLAY XAUTHORITY DBUS_SESSION_BUS_ADDRESS
+        DESKTOP_SESSION
+        LD_LIBRARY_PATH LD_PRELOAD LD_AUDIT LIBRARY_PATH C_INCLUDE_PATH CPLUS_INCLUDE_PATH
+        PKG_CONFIG_PATH MANPATH INFOPATH GCONV_PATH LOCPATH FONTCONFIG_PATH FONTCONFIG_FILE
+        JAVA_HOME JRE_HOME JDK_HOME MAVEN_HOME M2_HOME MAVEN_CONFIG GRADLE_HOME GRADLE_USER_HOME
+        GOPATH GOROOT GOBIN GOCACHE GOMODCACHE GOTMPDIR GOTOOLCHAIN GOTOOLDIR
+        PYTHONHOME PYTHONPATH PYTHONUSERBASE PYTHONPYCACHEPREFIX VIRTUAL_ENV CONDA_PREFIX
+        PIP_CACHE_DIR POETRY_HOME PIPX_HOME UV_CACHE_DIR UV_PYTHON UV_PROJECT_ENVIRONMENT
+        NODE_PATH NVM_DIR NVM_BIN VOLTA_HOME FNM_DIR PNPM_HOME YARN_CACHE_FOLDER COREPACK_HOME
+        BUN_INSTALL DENO_DIR DENO_INSTALL DENO_INSTALL_ROOT
+        GEM_HOME GEM_PATH BUNDLE_APP_CONFIG BUNDLE_PATH BUNDLE_BIN RUBYLIB RBENV_ROOT RVM_PATH
+        CARGO_HOME RUSTUP_HOME CARGO_TARGET_DIR COMPOSER_HOME COMPOSER_CACHE_DIR PHP_INI_DIR
+        PERL5LIB PERL_LOCAL_LIB_ROOT DOTNET_ROOT DOTNET_HOST_PATH DOTNET_BUNDLE_EXTRACT_BASE_DIR
+        NUGET_PACKAGES ERL_LIBS MIX_HOME HEX_HOME SSL_CERT_FILE SSL_CERT_DIR
+        KUBECONFIG DOCKER_CONFIG WSL_DISTRO_NAME WSL_INTEROP WSLENV
+        """),
+    prefixes=("XDG_", "ASDF_", "PYENV_", "SDKMAN_", "HOMEBREW_", "NIX_", "KITTY_", "TMUX", "VTE_",
+              "ITERM_", "WEZTERM_", "TOWLINE_"),
+)  # fmt: skip
+_MACOS = Own(
+    names=_POSIX.names
+    | _words("""
+        DYLD_LIBRARY_PATH DYLD_FALLBACK_LIBRARY_PATH DYLD_INSERT_LIBRARIES DYLD_FRAMEWORK_PATH
+        SDKROOT DEVELOPER_DIR COMMAND_MODE SECURITYSESSIONID __CFBundleIdentifier
+        __CF_USER_TEXT_ENCODING XPC_FLAGS XPC_SERVICE_NAME
+        """),
+    prefixes=_POSIX.prefixes,
+)
+_WINDOWS = Own(
+    names=_POSIX.names
+    | _words("""
+        USERPROFILE USERNAME USERDOMAIN USERDOMAIN_ROAMINGPROFILE USERDNSDOMAIN HOMEDRIVE HOMEPATH
+        HOMESHARE APPDATA LOCALAPPDATA ALLUSERSPROFILE PROGRAMDATA PUBLIC SYSTEMROOT SYSTEMDRIVE
+        WINDIR COMSPEC PATHEXT COMPUTERNAME OS PROMPT DRIVERDATA LOGONSERVER SESSIONNAME
+        PROCESSOR_ARCHITECTURE PROCESSOR_IDENTIFIER PROCESSOR_LEVEL PROCESSOR_REVISION
+        NUMBER_OF_PROCESSORS PSMODULEPATH
+        """),
+    prefixes=(*_POSIX.prefixes, "PROGRAMFILES", "COMMONPROGRAMFILES", "ONEDRIVE", "="),
+)
+LAPTOPS_OWN: Mapping[str, Own] = {"linux": _POSIX, "darwin": _MACOS, "win32": _WINDOWS}
+"""By sys.platform. `towline env --explain` shows it, keepEnvironment adds to it."""
+
+# What a program needs of the laptop to run at all, and no more: `minimal`.
+MINIMAL: Mapping[str, frozenset[str]] = {
+    "linux": _words("""
+        PATH HOME USER LOGNAME SHELL TMPDIR PWD TERM COLORTERM LANG LC_ALL LC_CTYPE TZ
+        SSH_AUTH_SOCK DISPLAY WAYLAND_DISPLAY XAUTHORITY XDG_RUNTIME_DIR
+        """),
+    "darwin": _words("""
+        PATH HOME USER LOGNAME SHELL TMPDIR PWD TERM COLORTERM LANG LC_ALL LC_CTYPE TZ
+        SSH_AUTH_SOCK __CF_USER_TEXT_ENCODING
+        """),
+    "win32": _words("""
+        PATH PATHEXT SYSTEMROOT SYSTEMDRIVE WINDIR COMSPEC TEMP TMP USERPROFILE USERNAME
+        HOMEDRIVE HOMEPATH APPDATA LOCALAPPDATA PROGRAMDATA PROGRAMFILES PROGRAMFILES(X86)
+        COMMONPROGRAMFILES OS NUMBER_OF_PROCESSORS PROCESSOR_ARCHITECTURE
+        """),
+}
