@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -34,6 +35,8 @@ def main(arguments: list[str]) -> int:
         return node.main(arguments[1])
     parsed = _parse(arguments)
     command: Callable[[_Arguments], int] = parsed.run
+    # An `up` that is told to end takes what it has started with it, as for Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return command(parsed)
     except Problem as problem:

@@ -14,7 +14,8 @@ that they depend on, less what the base holds already and less `without` (what
 only maintainer scripts need); images that name the same layer share it. An
 image without names is built when `--tag` gives it one. The packages are
 unpacked, not installed (no maintainer script runs), so what such a script would
-make is either in `_skeleton` or not there. Documentation is left out. `config` is the OCI image configuration (Cmd, Env, User, WorkingDir).
+make is either in `_skeleton` or not there. Documentation is left out. `config`
+is the OCI image configuration (Cmd, Env, User, WorkingDir).
 """
 
 from __future__ import annotations

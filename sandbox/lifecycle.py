@@ -39,6 +39,7 @@ from progress import Progress
 
 _LOCK_TIMEOUT_S = 180.0
 _END_TIMEOUT_S = 20.0
+_RECOVERY_TIMEOUT_S = 15.0
 _NAMESPACES = ("net", "mount", "uts", "ipc", "pid")
 
 
@@ -93,7 +94,7 @@ def up(sandbox: Sandbox, progress: Progress) -> Status:
     machine.require_packages()
     programs = builds.programs(progress)
     with _locked(sandbox, progress):
-        now = status(sandbox)
+        now = _settled(sandbox)
         if now.state == "running":
             return now
         if sandbox.state.exists():
@@ -137,6 +138,16 @@ def inside(sandbox: Sandbox, command: list[str]) -> list[str]:
         raise Problem(f"sandbox '{sandbox.name}' has no processes")
     flags = [f"--{namespace}" for namespace in _NAMESPACES]
     return ["nsenter", f"--target={children[0].pid}", *flags, "--", *command]
+
+
+def _settled(sandbox: Sandbox) -> Status:
+    """The status, once an API server that is being restarted has had time to come back."""
+    deadline = time.monotonic() + _RECOVERY_TIMEOUT_S
+    while True:
+        now = status(sandbox)
+        if now.state != "failed" or now.pid is None or time.monotonic() > deadline:
+            return now
+        time.sleep(0.1)
 
 
 def _answers(sandbox: Sandbox, port: int) -> bool:
