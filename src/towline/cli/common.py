@@ -1,0 +1,130 @@
+"""What most commands share: options, the manifest, the way to the cluster, the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from towline.errors import UsageError
+
+if TYPE_CHECKING:
+    from towline.cluster.api import Api
+    from towline.manifest.model import Entry, Manifest
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def cluster_options(command: F) -> F:
+    """`--context`, `-n`, `--kubeconfig`, as kubectl has them."""
+    for decorate in (
+        click.option(
+            "--kubeconfig", type=click.Path(path_type=Path), help="Read this kubeconfig file."
+        ),
+        click.option("--context", metavar="NAME", help="Use this context of the kubeconfig."),
+        click.option("-n", "--namespace", metavar="NAME", help="Use this namespace."),
+    ):
+        command = decorate(command)
+    return command
+
+
+def manifest_option(command: F) -> F:
+    """`-f FILE`."""
+    return click.option(
+        "-f",
+        "--file",
+        "file",
+        type=click.Path(path_type=Path),
+        help="The manifest; default: towline.yml or okteto.yml here or above.",
+    )(command)
+
+
+def output_option(command: F) -> F:
+    """`-o json`."""
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        help="Text for people, JSON for programs.",
+    )(command)
+
+
+def read_manifest(file: Path | None) -> Manifest:
+    """Read the manifest that was named, or that is found from here.
+
+    Raises:
+        ManifestError: it is broken; UsageError: there is none.
+    """
+    from towline.manifest import find, load
+
+    path = file or find(Path.cwd())
+    if path is None:
+        raise UsageError(
+            f"there is no manifest in {Path.cwd()} or above it",
+            hint="write a towline.yml (the README has one of eight lines), or name it with -f",
+        )
+    return load(path, environ=os.environ)
+
+
+def pick_entry(manifest: Manifest, name: str | None, *, choose: bool = False) -> Entry:
+    """The entry of that name, or the only one; asks in a terminal when `choose` is set.
+
+    Raises:
+        UsageError: there is no such entry, or which one is not said.
+    """
+    names = list(manifest.entries)
+    if name is None and len(names) == 1:
+        name = names[0]
+    if name is None and choose and _has_terminal():
+        name = click.prompt(
+            "Which service", type=click.Choice(names), err=True, show_choices=True
+        )
+    if name is None:
+        raise UsageError(
+            f"{manifest.path.name} has {len(names)} services: {', '.join(names)}",
+            hint=f"name one: towline up {names[0]}",
+        )
+    if name not in manifest.entries:
+        raise UsageError(
+            f"{manifest.path.name} has no service {name!r} (there: {', '.join(names)})",
+        )
+    return manifest.entries[name]
+
+
+def _has_terminal() -> bool:
+    import sys
+
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+@asynccontextmanager
+async def open_api(
+    *, kubeconfig: Path | None, context: str | None, namespace: str | None
+) -> AsyncIterator[Api]:
+    """A way to the cluster that the options name."""
+    from towline.cluster.access import Access
+    from towline.cluster.api import Api
+    from towline.cluster.kubeconfig import read_target
+
+    target = read_target(
+        environ=os.environ, kubeconfig=kubeconfig, context=context, namespace=namespace
+    )
+    access = Access(target, environ=os.environ)
+    async with Api(access, namespace=target.namespace, environ=os.environ) as api:
+        yield api
+
+
+def run(job: Coroutine[Any, Any, T]) -> T:
+    """Run a command's coroutine to its end."""
+    try:
+        import uvloop
+    except ImportError:  # Windows
+        return asyncio.run(job)
+    return uvloop.run(job)

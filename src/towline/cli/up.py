@@ -1,0 +1,221 @@
+"""`towline up`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from towline.cli.common import (
+    cluster_options,
+    manifest_option,
+    open_api,
+    output_option,
+    pick_entry,
+    read_manifest,
+    run,
+)
+from towline.errors import ManifestError, UsageError
+
+if TYPE_CHECKING:
+    from towline.manifest.model import Entry
+    from towline.session.events import Events
+    from towline.session.options import Options
+
+_EPILOG = """\b
+Examples:
+  towline up                         the manifest's only service
+  towline up frontend                the service named
+  towline up frontend -- npm test    another command in its place
+  towline up api --mode hybrid       run here what the manifest runs in the cluster
+  towline up frontend --detach       in the background; then status, logs, down
+"""
+
+
+@click.command(epilog=_EPILOG, context_settings={"ignore_unknown_options": False})
+@click.argument("service", required=False)
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@manifest_option
+@cluster_options
+@output_option
+@click.option("--mode", type=click.Choice(["hybrid", "sync"]), help="Override the manifest's mode.")
+@click.option(
+    "--handover",
+    type=click.Choice(["seamless", "exclusive"]),
+    help="Whether the original goes on until the dev pod is ready.",
+)
+@click.option("-e", "--env", "variables", multiple=True, metavar="K=V", help="Set a variable.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask before the first takeover.")
+@click.option("--end-other-session", is_flag=True, help="End the session that has the workload.")
+@click.option(
+    "--exit-with-command", is_flag=True, help="End the session when the command fails, too."
+)
+@click.option("-d", "--detach", is_flag=True, help="Run in the background.")
+@click.option(
+    "--wait",
+    type=click.Choice(["ready", "started"]),
+    default="ready",
+    help="With --detach: return when the service is here, or sooner.",
+)
+def up(
+    service: str | None,
+    command: tuple[str, ...],
+    file: Path | None,
+    kubeconfig: Path | None,
+    context: str | None,
+    namespace: str | None,
+    output: str,
+    mode: str | None,
+    handover: str | None,
+    variables: tuple[str, ...],
+    yes: bool,
+    end_other_session: bool,
+    exit_with_command: bool,
+    detach: bool,
+    wait: str,
+) -> int:
+    """Take a service into development and run it here.
+
+    The service's process runs on this machine with its container's environment, and
+    the app in the cluster reaches it as if it ran there. A takeover is for everyone in
+    the namespace. Ctrl-C, `towline down`, or the command's end gives the cluster back.
+    """
+    manifest = read_manifest(file)
+    entry = changed(
+        pick_entry(manifest, service, choose=output == "text"),
+        command=command,
+        mode=mode,
+        handover=handover,
+    )
+    if detach:
+        from towline.cli.detach import detached
+
+        return detached(entry, wait=wait, output=output)
+    from towline.session.options import Options
+    from towline.ui.lines import JsonLines
+    from towline.ui.terminal import Terminal
+
+    log = os.environ.get("TOWLINE_DETACHED_OUTPUT")
+    interactive = sys.stdin.isatty() and sys.stderr.isatty() and output == "text"
+    options = Options(
+        manifest=manifest.path,
+        kubeconfig=str(kubeconfig or os.environ.get("KUBECONFIG", "")),
+        variables=tuple(pair(text) for text in variables),
+        ask=_ask if interactive else None,
+        offer=_offer if interactive else None,
+        assume_yes=yes,
+        end_other_session=end_other_session,
+        exit_with_command=exit_with_command,
+        terminal=interactive,
+        output=Path(log) if log else None,
+    )
+    events: Events = JsonLines() if output == "json" else Terminal()
+    for notice in manifest.notices:
+        from towline.session.events import Warned
+
+        events(Warned(text=notice))
+    return run(
+        _up(
+            entry,
+            options=options,
+            events=events,
+            kubeconfig=kubeconfig,
+            context=context,
+            namespace=namespace,
+        )
+    )
+
+
+def changed(
+    entry: Entry, *, command: tuple[str, ...], mode: str | None, handover: str | None
+) -> Entry:
+    """The entry with what the command line says laid over it.
+
+    Raises:
+        ManifestError: it is to run in the cluster, which is not there yet.
+    """
+    from towline.manifest.model import Command, Handover, Mode
+
+    if mode is not None and Mode(mode) is not entry.mode:
+        workdir = entry.workdir
+        if workdir is None and mode == "hybrid":
+            workdir = Path.cwd()
+        entry = replace(entry, mode=Mode(mode), workdir=workdir)
+    if entry.mode is not Mode.HYBRID:
+        raise ManifestError(
+            f"{entry.place}: {entry.name} is in sync mode (the default), which is not there yet",
+            hint=f"run it on this machine: towline up {entry.name} --mode hybrid",
+        )
+    if command:
+        entry = replace(entry, command=Command(argv=command))
+    if handover is not None:
+        entry = replace(entry, settings=replace(entry.settings, handover=Handover(handover)))
+    return entry
+
+
+def pair(text: str) -> tuple[str, str]:
+    """`K=V`, or `K` for the laptop's own value."""
+    name, equals, value = text.partition("=")
+    if not name or "\0" in text:
+        raise UsageError(f"-e {text!r}: K=V is expected")
+    return name, value if equals else os.environ.get(name, "")
+
+
+def _ask(question: str) -> bool:
+    return click.confirm(question, err=True)
+
+
+async def _offer() -> str:
+    """Wait for `r` or `q` on the terminal."""
+    loop = asyncio.get_running_loop()
+    pressed: asyncio.Future[str] = loop.create_future()
+    import termios
+    import tty
+
+    stdin = sys.stdin.fileno()
+    before = termios.tcgetattr(stdin)
+
+    def read() -> None:
+        key = os.read(stdin, 1).decode(errors="replace").lower()
+        if key in ("r", "q", "") and not pressed.done():
+            pressed.set_result(key or "q")
+
+    tty.setcbreak(stdin)
+    loop.add_reader(stdin, read)
+    try:
+        return await pressed
+    finally:
+        loop.remove_reader(stdin)
+        termios.tcsetattr(stdin, termios.TCSADRAIN, before)
+
+
+async def _up(
+    entry: Entry,
+    *,
+    options: Options,
+    events: Events,
+    kubeconfig: Path | None,
+    context: str | None,
+    namespace: str | None,
+) -> int:
+    from towline.session.requests import Requests
+    from towline.session.run import hybrid
+
+    requests = Requests()
+    with requests.signals():
+        try:
+            async with open_api(
+                kubeconfig=kubeconfig, context=context, namespace=namespace
+            ) as api:
+                return await hybrid(
+                    entry, api=api, options=options, events=events, requests=requests
+                )
+        except asyncio.CancelledError:
+            if requests.reason is None:
+                raise
+            return 128 + requests.signal if requests.signal else 0

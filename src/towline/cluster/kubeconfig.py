@@ -1,0 +1,211 @@
+"""kubeconfig files → one cluster, one user, one namespace.
+
+Merging and precedence as in the Kubernetes documentation ("Organizing Cluster
+Access Using kubeconfig Files"): of several files the first that sets a name wins,
+relative paths are relative to the file that holds them.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from towline.errors import ClusterError, NotFound
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """Where an API server is, and how it proves that it is the one.
+
+    Attributes:
+        ca_pem: certificates to trust, or None for the system's.
+        server_name: the name expected in the server's certificate, when not the host's.
+        proxy_url: the cluster's own `proxy-url`, or None.
+    """
+
+    server: str
+    ca_pem: str | None
+    insecure: bool
+    server_name: str | None
+    proxy_url: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """How the user proves who they are: what the kubeconfig says, not yet run or read."""
+
+    token: str | None
+    token_file: Path | None
+    basic: tuple[str, str] | None
+    certificate_pem: bytes | None
+    key_pem: bytes | None
+    exec_plugin: Mapping[str, Any] | None
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A context: a cluster, a user and a namespace, under the context's name."""
+
+    context: str
+    cluster_name: str
+    cluster: Cluster
+    user: User
+    namespace: str
+
+
+def kubeconfig_paths(*, explicit: Path | None, environ: Mapping[str, str]) -> list[Path]:
+    """The files to read, in order: `--kubeconfig`, else KUBECONFIG's list, else the default."""
+    if explicit is not None:
+        return [explicit]
+    listed = [Path(p) for p in environ.get("KUBECONFIG", "").split(os.pathsep) if p]
+    return listed or [Path(environ.get("HOME", "~")).expanduser() / ".kube" / "config"]
+
+
+def read_target(
+    *,
+    environ: Mapping[str, str],
+    kubeconfig: Path | None = None,
+    context: str | None = None,
+    namespace: str | None = None,
+) -> Target:
+    """Read the kubeconfig files and pick a context.
+
+    Raises:
+        ClusterError: no file, a broken one, or no such context.
+    """
+    paths = kubeconfig_paths(explicit=kubeconfig, environ=environ)
+    documents = [(p, _read(p)) for p in paths if p.exists()]
+    if not documents:
+        raise ClusterError(
+            f"no kubeconfig: {' nor '.join(str(p) for p in paths)} exists",
+            hint="set KUBECONFIG, or start a local cluster: `towline sandbox up`",
+        )
+    current = context or next(
+        (d["current-context"] for _, d in documents if d.get("current-context")), None
+    )
+    if not current:
+        names = ", ".join(_names(documents, "contexts")) or "none"
+        raise ClusterError(
+            f"no current context in {paths[0]} (contexts: {names})",
+            hint="choose one with `--context NAME` or `kubectl config use-context NAME`",
+        )
+    _, chosen = _named(documents, "contexts", "context", current)
+    cluster_name = str(chosen.get("cluster", ""))
+    cluster_folder, cluster = _named(documents, "clusters", "cluster", cluster_name)
+    user_folder, user = (
+        _named(documents, "users", "user", str(chosen["user"]))
+        if chosen.get("user")
+        else (Path(), {})
+    )
+    return Target(
+        context=str(current),
+        cluster_name=cluster_name,
+        cluster=_cluster(cluster, folder=cluster_folder, name=cluster_name),
+        user=_user(user, folder=user_folder),
+        namespace=namespace or str(chosen.get("namespace") or "default"),
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = yaml.load(path.read_bytes(), Loader=_LOADER) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ClusterError(f"{path}: not a kubeconfig: {_one_line(error)}") from error
+    except OSError as error:
+        raise ClusterError(f"{path}: {error.strerror}") from error
+    if not isinstance(document, dict):
+        raise ClusterError(f"{path}: not a kubeconfig: a mapping is expected")
+    return document
+
+
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _names(documents: list[tuple[Path, dict[str, Any]]], section: str) -> list[str]:
+    return [
+        str(item.get("name"))
+        for _, document in documents
+        for item in document.get(section) or []
+        if isinstance(item, dict)
+    ]
+
+
+def _named(
+    documents: list[tuple[Path, dict[str, Any]]], section: str, key: str, name: str
+) -> tuple[Path, dict[str, Any]]:
+    for path, document in documents:
+        for item in document.get(section) or []:
+            if isinstance(item, dict) and item.get("name") == name:
+                return path.parent.absolute(), item.get(key) or {}
+    known = ", ".join(_names(documents, section)) or "none"
+    raise NotFound(
+        f"{key} {name!r} is not in the kubeconfig (there: {known})",
+        hint="see `kubectl config get-contexts`; choose with `--context NAME`",
+    )
+
+
+def _bytes(source: Mapping[str, Any], key: str, folder: Path) -> bytes | None:
+    """The content of `key-data` (base64) or of the file that `key` names; data wins."""
+    data = source.get(f"{key}-data")
+    if data:
+        try:
+            return base64.b64decode(str(data), validate=False)
+        except binascii.Error as error:
+            raise ClusterError(f"{key}-data in the kubeconfig is not base64: {error}") from error
+    name = source.get(key)
+    if not name:
+        return None
+    path = folder / Path(str(name)).expanduser()
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ClusterError(f"{key} {path}: {error.strerror}") from error
+
+
+def _cluster(source: Mapping[str, Any], *, folder: Path, name: str) -> Cluster:
+    server = str(source.get("server") or "")
+    if not server.startswith(("https://", "http://")):
+        raise ClusterError(f"cluster {name!r} in the kubeconfig has no server address")
+    ca = _bytes(source, "certificate-authority", folder)
+    return Cluster(
+        server=server.rstrip("/"),
+        ca_pem=ca.decode("ascii", "replace") if ca else None,
+        insecure=bool(source.get("insecure-skip-tls-verify")),
+        server_name=source.get("tls-server-name"),
+        proxy_url=source.get("proxy-url"),
+    )
+
+
+def _user(source: Mapping[str, Any], *, folder: Path) -> User:
+    token_file = source.get("tokenFile")
+    basic = (
+        (str(source["username"]), str(source.get("password") or ""))
+        if source.get("username")
+        else None
+    )
+    if source.get("auth-provider"):
+        raise ClusterError(
+            "the kubeconfig uses an auth-provider, which Kubernetes 1.26 removed",
+            hint="use the exec plugin of your provider instead",
+        )
+    return User(
+        token=source.get("token"),
+        token_file=folder / Path(str(token_file)).expanduser() if token_file else None,
+        basic=basic,
+        certificate_pem=_bytes(source, "client-certificate", folder),
+        key_pem=_bytes(source, "client-key", folder),
+        exec_plugin=source.get("exec"),
+        folder=folder,
+    )

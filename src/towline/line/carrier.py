@@ -1,0 +1,342 @@
+"""Carriers: one port-forward to the agent's line port, over WebSocket or SPDY.
+
+Kubernetes has spoken SPDY for port-forwards from the start and WebSocket
+(`v4.channel.k8s.io`) beside it since 1.5; some proxies let only one of the two
+through, and the rights differ (WebSocket is a GET, SPDY a POST: the verbs `get`
+and `create` of pods/portforward). Which one is used is found out by trying.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import secrets
+import struct
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
+
+from wsproto.connection import Connection as WebSocketFrames
+from wsproto.connection import ConnectionType
+from wsproto.events import BytesMessage, CloseConnection, Message, Ping, Pong, TextMessage
+from wsproto.utilities import RemoteProtocolError
+
+from towline.cluster.api import Api, resource_path
+from towline.cluster.http import ANSWER_TIMEOUT_S, ConnectionEnded, HttpConnection
+from towline.errors import ClusterError, Forbidden, NotFound, Unauthorized, Unreachable
+from towline.line.spdy import DATA_FRAME_BYTES, PortForwardStreams, SpdyError
+
+CarrierKind = Literal["spdy", "websocket"]
+# asyncio tells us to pause above this; the line keeps the rest (it is bounded there).
+_WRITE_HIGH_BYTES = 1024 * 1024
+
+Receive = Callable[[bytes], None]
+Lost = Callable[[Exception | None], None]
+
+
+class CarrierEnded(Exception):
+    """The port-forward ended; the message has the server's words where it gave any."""
+
+
+class Codec(Protocol):
+    """The framing inside an upgraded connection."""
+
+    def opening(self) -> bytes: ...
+
+    def encode(self, data: bytes | bytearray | memoryview) -> list[bytes | memoryview]: ...
+
+    def decode(self, data: bytes) -> tuple[list[bytes], list[bytes]]:
+        """Feed bytes; returns (to hand up, to answer with). Raises CarrierEnded."""
+        ...
+
+    def closing(self) -> bytes: ...
+
+
+class SpdyCodec:
+    """SPDY/3.1 by plain upgrade."""
+
+    def __init__(self, *, port: int) -> None:
+        self._port = port
+        self._streams = PortForwardStreams()
+
+    def opening(self) -> bytes:
+        return self._streams.opening(port=self._port)
+
+    def encode(self, data: bytes | bytearray | memoryview) -> list[bytes | memoryview]:
+        view = memoryview(data)
+        parts: list[bytes | memoryview] = []
+        for start in range(0, len(view), DATA_FRAME_BYTES):
+            piece = view[start : start + DATA_FRAME_BYTES]
+            parts += [self._streams.data_header(len(piece)), piece]
+        return parts
+
+    def decode(self, data: bytes) -> tuple[list[bytes], list[bytes]]:
+        up: list[bytes] = []
+        answers: list[bytes] = []
+        try:
+            for kind, content in self._streams.receive(data):
+                (up if kind == "data" else answers).append(content)
+        except SpdyError as error:
+            raise CarrierEnded(str(error)) from error
+        return up, answers
+
+    def closing(self) -> bytes:
+        return b""
+
+
+class WebSocketCodec:
+    """`v4.channel.k8s.io`: a channel byte first; the first message of each names the port."""
+
+    def __init__(self, *, port: int) -> None:
+        self._port = port
+        self._frames = WebSocketFrames(ConnectionType.CLIENT)
+        self._greeted: set[int] = set()
+        self._at_start = True
+        self._channel = 0
+
+    def opening(self) -> bytes:
+        return b""
+
+    def encode(self, data: bytes | bytearray | memoryview) -> list[bytes | memoryview]:
+        return [self._frames.send(BytesMessage(data=bytearray(b"\0" + bytes(data))))]
+
+    def decode(self, data: bytes) -> tuple[list[bytes], list[bytes]]:
+        up: list[bytes] = []
+        answers: list[bytes] = []
+        try:
+            self._frames.receive_data(data)
+            for event in self._frames.events():
+                if isinstance(event, Message):
+                    self._message(event, up)
+                elif isinstance(event, Ping):
+                    answers.append(self._frames.send(Pong(payload=event.payload)))
+                elif isinstance(event, CloseConnection):
+                    raise CarrierEnded(event.reason or "the server closed the port-forward")
+        except RemoteProtocolError as error:
+            raise CarrierEnded(str(error)) from error
+        return up, answers
+
+    def _message(self, event: Message[Any], up: list[bytes]) -> None:
+        content = bytes(event.data) if not isinstance(event, TextMessage) else b""
+        if self._at_start and content:
+            self._channel, content = content[0], content[1:]
+            if self._channel not in self._greeted:
+                self._greeted.add(self._channel)
+                expected = struct.pack("<H", self._port)
+                if content[:2] != expected:
+                    raise CarrierEnded("the server forwards another port than was asked for")
+                content = content[2:]
+        self._at_start = event.message_finished
+        if not content:
+            return
+        if self._channel == 0:
+            up.append(content)
+        else:
+            raise CarrierEnded(content.decode(errors="replace").strip())
+
+    def closing(self) -> bytes:
+        return self._frames.send(CloseConnection(code=1000))
+
+
+class CarrierConnection(asyncio.Protocol):
+    """One open port-forward: bytes to and from the agent's line port.
+
+    Bytes that arrive before `attach` are kept. `lost` is called once, also after
+    `abort`; nothing is called after it.
+    """
+
+    def __init__(self, transport: asyncio.Transport, codec: Codec) -> None:
+        self._transport = transport
+        self._codec = codec
+        self._receive: Receive | None = None
+        self._lost: Lost | None = None
+        self._early: list[bytes] = []
+        self._ended: Exception | None = None
+        self._over = False
+        self._pause: Callable[[bool], None] | None = None
+        self._closed = asyncio.get_running_loop().create_future()
+        transport.set_write_buffer_limits(high=_WRITE_HIGH_BYTES)
+        transport.write(codec.opening())
+
+    def attach(self, receive: Receive, lost: Lost) -> None:
+        """Hand bytes to `receive` from now on, and tell `lost` when it is over."""
+        self._receive, self._lost = receive, lost
+        early, self._early = self._early, []
+        for data in early:
+            receive(data)
+        if self._over:
+            lost(self._ended)
+
+    def on_pause(self, callback: Callable[[bool], None]) -> None:
+        """Call back with True when writing should pause, with False when it may go on."""
+        self._pause = callback
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send bytes; never blocks."""
+        if not self._transport.is_closing():
+            self._transport.writelines(self._codec.encode(data))
+
+    def abort(self) -> None:
+        """End it now; what was not sent yet is dropped."""
+        self._transport.abort()
+
+    async def aclose(self) -> None:
+        """End it in order, and wait (a second at most) until it is closed."""
+        if not self._transport.is_closing():
+            self._transport.write(self._codec.closing())
+            self._transport.close()
+        try:
+            async with asyncio.timeout(1.0):
+                await asyncio.shield(self._closed)
+        except TimeoutError:
+            self._transport.abort()
+
+    # asyncio's side
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            up, answers = self._codec.decode(data)
+        except CarrierEnded as error:
+            self._end(error)
+            self._transport.abort()
+            return
+        if answers:
+            self._transport.writelines(answers)
+        for content in up:
+            if self._receive is not None:
+                self._receive(content)
+            else:
+                self._early.append(content)
+
+    def pause_writing(self) -> None:
+        if self._pause is not None:
+            self._pause(True)
+
+    def resume_writing(self) -> None:
+        if self._pause is not None:
+            self._pause(False)
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end(exc)
+        if not self._closed.done():
+            self._closed.set_result(None)
+
+    def _end(self, error: Exception | None) -> None:
+        if self._over:
+            return
+        self._over, self._ended = True, error
+        if self._lost is not None:
+            self._lost(error)
+
+
+class CarrierDialler:
+    """Opens carriers to one port of one pod, by the kind that the way lets through."""
+
+    def __init__(self, api: Api, *, pod: str, port: int) -> None:
+        self._api = api
+        self._pod = pod
+        self._port = port
+        self.kind: CarrierKind | None = None
+
+    async def dial(self) -> CarrierConnection:
+        """Open a carrier.
+
+        Raises:
+            NotFound: the pod is gone.
+            Forbidden, Unauthorized: the rights or the credentials do not suffice.
+            Unreachable: nobody answers, or neither kind gets through.
+        """
+        if self.kind is not None:
+            return await self._open(self.kind)
+        try:
+            carrier = await self._open("spdy")
+            self.kind = "spdy"
+        except (Forbidden, _UpgradeRefused) as refused:
+            try:
+                carrier = await self._open("websocket")
+            except _UpgradeRefused as again:
+                raise Unreachable(
+                    f"no port-forward gets through to the API server: {refused}; {again}",
+                    hint="a proxy on the way refuses both SPDY and WebSocket upgrades",
+                ) from again
+            except Forbidden as again:
+                raise (refused if isinstance(refused, Forbidden) else again) from again
+            self.kind = "websocket"
+        return carrier
+
+    async def _open(self, kind: CarrierKind) -> CarrierConnection:
+        connection = await self._api.dialler.dial()
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                return await self._upgrade(connection, kind)
+        except (ConnectionEnded, TimeoutError) as error:
+            connection.close()
+            raise _UpgradeRefused(f"{kind}: {error or 'no answer'}") from error
+        except BaseException:
+            connection.close()
+            raise
+
+    async def _upgrade(self, connection: HttpConnection, kind: CarrierKind) -> CarrierConnection:
+        api = self._api
+        path = resource_path(
+            "pods", namespace=api.namespace, name=self._pod, subresource="portforward"
+        )
+        headers = [("Host", api.dialler.host_header), ("User-Agent", "towline"), ("Connection", "Upgrade")]
+        headers += await api.access.headers()
+        target = api.dialler.base_path + path
+        if kind == "spdy":
+            headers += [
+                ("Upgrade", "SPDY/3.1"),
+                ("X-Stream-Protocol-Version", "portforward.k8s.io"),
+            ]
+            connection.send("POST", target, headers, b"")
+        else:
+            key = base64.b64encode(secrets.token_bytes(16)).decode()
+            headers += [
+                ("Upgrade", "websocket"),
+                ("Sec-WebSocket-Version", "13"),
+                ("Sec-WebSocket-Key", key),
+                ("Sec-WebSocket-Protocol", "v4.channel.k8s.io"),
+            ]
+            connection.send("GET", f"{target}?ports={self._port}", headers, b"")
+        head = await connection.head()
+        if head.status_code != 101:
+            body = b"".join([chunk async for chunk in connection.chunks()])
+            raise _refusal(head.status_code, body, pod=self._pod, kind=kind, api=api)
+        transport = connection.transport
+        assert transport is not None
+        codec: Codec = (
+            SpdyCodec(port=self._port) if kind == "spdy" else WebSocketCodec(port=self._port)
+        )
+        carrier = CarrierConnection(transport, codec)
+        transport.set_protocol(carrier)
+        if trailing := connection.trailing():
+            carrier.data_received(trailing)
+        return carrier
+
+
+class _UpgradeRefused(ClusterError):
+    """This kind of upgrade did not get through; the other may."""
+
+
+def _refusal(
+    status: int, body: bytes, *, pod: str, kind: CarrierKind, api: Api
+) -> ClusterError:
+    try:
+        message = str(json.loads(body)["message"])
+    except (ValueError, KeyError, TypeError):
+        message = " ".join(body[:200].decode(errors="replace").split()) or f"HTTP {status}"
+    if status == 401:
+        api.access.forget()
+        return Unauthorized(f"a port-forward to pod {pod} is not accepted: {message}")
+    if status == 403 and "forbidden" in message:
+        return Forbidden(
+            message,
+            hint="port-forward needs the verbs get and create on pods/portforward: docs/rights.yaml",
+        )
+    if status == 404:
+        return NotFound(f"pod {pod} is gone: {message}")
+    return _UpgradeRefused(f"{kind}: {status} {message}")

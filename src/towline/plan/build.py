@@ -1,0 +1,220 @@
+"""(Entry, Observed) → Plan: everything that will be done, decided before any of it. [pure]"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from towline._kit.objects import JsonObject
+from towline.errors import NotFound, TowlineError
+from towline.manifest.model import Entry, Handover
+from towline.payload.pieces import Piece
+from towline.plan.handover import choose_handover
+from towline.plan.model import (
+    Action,
+    ActionKind,
+    AgentPorts,
+    Kind,
+    Names,
+    Observed,
+    Owner,
+    Plan,
+)
+from towline.plan.patch import dev_workload
+from towline.plan.services import routed_ports
+
+_FIRST_AGENT_PORT = 48222
+_DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
+
+
+def names_for(kind: Kind, workload: str, *, session: str) -> Names:
+    """The names of a session's objects, within the 253 (63 for pods' names) that are allowed."""
+    return Names(
+        session=session,
+        record=f"towline-{kind.value.lower()}-{workload}"[:253],
+        secret=f"towline-session-{session}",
+        dev_workload=f"{workload[:45].rstrip('-.')}-towline",
+    )
+
+
+def choose_container(entry: Entry, template: JsonObject) -> str:
+    """The dev container: the manifest's, kubectl's default, else the first.
+
+    Raises:
+        NotFound: there is none of that name.
+    """
+    containers = [str(c["name"]) for c in template["spec"]["containers"]]
+    annotations = (template.get("metadata") or {}).get("annotations") or {}
+    wanted = entry.container or annotations.get(_DEFAULT_CONTAINER) or containers[0]
+    if wanted not in containers:
+        raise NotFound(
+            f"{entry.name}: there is no container {wanted!r} (there: {', '.join(containers)})",
+            hint="set `container:` in the manifest to one of them",
+        )
+    return str(wanted)
+
+
+def build_plan(
+    entry: Entry,
+    observed: Observed,
+    *,
+    session: str,
+    owner: Owner,
+    parts: Iterable[Piece],
+    arch: str,
+) -> Plan:
+    """Decide a takeover.
+
+    Raises:
+        TowlineError: it cannot be done, with the reason and what to do.
+    """
+    parts = tuple(parts)
+    _refuse_what_cannot_be(entry, observed)
+    container = choose_container(entry, observed.template)
+    names = names_for(observed.kind, observed.name, session=session)
+    handover, reason = choose_handover(entry, observed)
+    ports = _agent_ports(entry, observed.template)
+    reverse: dict[int, int] = {each.remote: each.local for each in entry.reverse}
+    routed, warnings = routed_ports(
+        observed.services, template=observed.template, reverse=reverse
+    )
+    workload = dev_workload(
+        observed, container=container, names=names, ports=ports, parts=parts, arch=arch, entry=entry
+    )
+    return Plan(
+        session=session,
+        owner=owner,
+        context=observed.context,
+        namespace=observed.namespace,
+        kind=observed.kind,
+        workload=observed.name,
+        workload_uid=str(observed.workload["metadata"].get("uid") or ""),
+        container=container,
+        replicas=observed.replicas,
+        ready_replicas=observed.ready_replicas,
+        handover=handover,
+        handover_reason=reason,
+        names=names,
+        agent_ports=ports,
+        arch=arch,
+        ports=routed,
+        warnings=(*warnings, *_other_warnings(entry, observed)),
+        actions=_actions(observed, names=names, handover=handover, parts=parts),
+        dev_workload=workload,
+        managed_fields=tuple(observed.workload["metadata"].get("managedFields") or ()),
+    )
+
+
+def _refuse_what_cannot_be(entry: Entry, observed: Observed) -> None:
+    spec = observed.template["spec"]
+    if spec.get("hostNetwork"):
+        raise TowlineError(
+            f"{observed.kind} {observed.name} uses the node's own network (hostNetwork): the "
+            "agent's loopback would be every process's on the node",
+            hint="take another workload into development",
+        )
+    if (spec.get("os") or {}).get("name") == "windows":
+        raise TowlineError(f"{observed.kind} {observed.name} runs on Windows nodes: the agent does not")
+
+
+def _agent_ports(entry: Entry, template: JsonObject) -> AgentPorts:
+    taken = {each.remote for each in entry.reverse}
+    for container in template["spec"]["containers"]:
+        taken |= {port["containerPort"] for port in container.get("ports") or []}
+    free = (port for port in range(_FIRST_AGENT_PORT, 65536) if port not in taken)
+    return AgentPorts(line=next(free), gate=next(free))
+
+
+def _other_warnings(entry: Entry, observed: Observed) -> list[str]:
+    found = []
+    for autoscaler in observed.autoscalers:
+        found.append(
+            f"HorizontalPodAutoscaler {autoscaler['metadata']['name']} rests while the original "
+            "is at 0, and goes on after it"
+        )
+    inits = [
+        c["name"]
+        for c in observed.template["spec"].get("initContainers") or []
+        if c.get("restartPolicy") != "Always"
+    ]
+    if inits and entry.settings.init_containers.value == "run":
+        found.append(
+            f"init containers run again in the dev pod: {', '.join(inits)} "
+            "(`initContainers: skip` in a towline.yml leaves them out)"
+        )
+    owner = _gitops_owner(observed.workload)
+    if owner:
+        found.append(
+            f"{owner} looks after {observed.kind} {observed.name} and may put its replicas back: "
+            "pause it, or let it ignore spec.replicas"
+        )
+    return found
+
+
+def _gitops_owner(workload: JsonObject) -> str | None:
+    metadata = workload["metadata"]
+    marks = {**(metadata.get("labels") or {}), **(metadata.get("annotations") or {})}
+    if "argocd.argoproj.io/tracking-id" in marks or "argocd.argoproj.io/instance" in marks:
+        return "Argo CD"
+    if any(key.startswith("kustomize.toolkit.fluxcd.io/") for key in marks):
+        return "Flux"
+    if any(key.startswith("helm.toolkit.fluxcd.io/") for key in marks):
+        return "Flux"
+    return None
+
+
+def _actions(
+    observed: Observed, *, names: Names, handover: Handover, parts: Iterable[Piece]
+) -> tuple[Action, ...]:
+    def action(kind: ActionKind, resource: str, name: str, do: str, undo: str, **values: Any) -> Action:
+        return Action(kind=kind, resource=resource, name=name, do=do, undo=undo, values=values)
+
+    kind, name, replicas = observed.kind, observed.name, observed.replicas
+    pieces = [piece.name for piece in parts]
+    first = [
+        action(
+            ActionKind.WRITE_RECORD, "configmaps", names.record,
+            f"write the record: ConfigMap {names.record}", f"delete ConfigMap {names.record}",
+        ),
+        action(
+            ActionKind.SHARE_PIECES, "configmaps", "",
+            f"share the agent: {len(pieces)} ConfigMaps {', '.join(pieces)}",
+            "the garbage collector removes them with their last session", pieces=pieces,
+        ),
+        action(
+            ActionKind.CREATE_SECRET, "secrets", names.secret,
+            f"create Secret {names.secret}: this session's keys", f"delete Secret {names.secret}",
+        ),
+    ]  # fmt: skip
+    dev = action(
+        ActionKind.CREATE_DEV_WORKLOAD, "deployments", names.dev_workload,
+        f"create Deployment {names.dev_workload}: 1 pod with the agent",
+        f"delete Deployment {names.dev_workload}, wait for its pod's end",
+    )  # fmt: skip
+    stop = action(
+        ActionKind.STOP_ORIGINAL, kind.resource, name,
+        f"scale {kind} {name} from {replicas} to 0"
+        + (" once the dev pod is ready" if handover is Handover.SEAMLESS else ", wait for its end"),
+        f"scale {kind} {name} from 0 to {replicas}, wait until it is ready",
+        replicas=replicas,
+    )  # fmt: skip
+    middle = _retain_claims(observed)
+    if handover is Handover.SEAMLESS:
+        return (*first, dev, *middle, stop)
+    return (*first, *middle, stop, dev)
+
+
+def _retain_claims(observed: Observed) -> tuple[Action, ...]:
+    policy = observed.workload["spec"].get("persistentVolumeClaimRetentionPolicy") or {}
+    if observed.kind is not Kind.STATEFULSET or policy.get("whenScaled") != "Delete":
+        return ()
+    return (
+        Action(
+            kind=ActionKind.RETAIN_CLAIMS,
+            resource=observed.kind.resource,
+            name=observed.name,
+            do=f"set {observed.name}'s claim retention on scaling to Retain",
+            undo=f"set {observed.name}'s claim retention on scaling back to Delete",
+            values={"when_scaled": "Delete"},
+        ),
+    )

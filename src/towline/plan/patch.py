@@ -1,0 +1,222 @@
+"""An original's pod template → the dev workload that stands in for it. [pure]
+
+Everything the original's pod has stays as it is, but for: the dev container's command
+(the starter), its probes and hooks, three mounts under /towline, and the labels that
+name the session. So environment, volumes, user, service account and network are the
+original's by construction.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+
+from towline._kit.objects import JsonObject
+from towline.manifest.model import Entry, InitContainers
+from towline.payload.pieces import Piece, volume
+from towline.plan.model import LABEL_SESSION, MANAGED_BY, AgentPorts, Kind, Names, Observed
+
+FOLDER = "/towline"
+GATE_PATH = "/towline/ready"
+_BOOT, _RUN, _SESSION = "towline-boot", "towline-run", "towline-session"
+# Labels that a controller puts on the pods it made; a copy of them would make the dev
+# pod that controller's own.
+_CONTROLLER_LABELS = ("pod-template-hash", "controller-revision-hash")
+# The kubelet's request is held back while the gate is shut: it must wait longer than
+# the agent does (8 s).
+_PROBE_TIMEOUT_S = 10
+
+
+def dev_workload(
+    observed: Observed,
+    *,
+    container: str,
+    names: Names,
+    ports: AgentPorts,
+    parts: Iterable[Piece],
+    arch: str,
+    entry: Entry,
+) -> JsonObject:
+    """The Deployment that stands in for the original; its record's owner is added on creation."""
+    template = copy.deepcopy(observed.template)
+    metadata = _template_metadata(template, names, entry)
+    spec = template["spec"]
+    if observed.kind is Kind.STATEFULSET:
+        _take_identity(observed.workload, metadata, spec)
+    _patch_pod(spec, names, parts, arch, entry)
+    _patch_container(_container(spec, container), ports, entry)
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {
+            "name": names.dev_workload,
+            "labels": {LABEL_SESSION: names.session, **MANAGED_BY},
+        },
+        "spec": {
+            "replicas": 1,
+            "revisionHistoryLimit": 0,
+            "strategy": {"type": "Recreate"},
+            "selector": {"matchLabels": {LABEL_SESSION: names.session}},
+            "template": {"metadata": metadata, "spec": spec},
+        },
+    }
+
+
+def _template_metadata(template: JsonObject, names: Names, entry: Entry) -> JsonObject:
+    metadata = template.get("metadata") or {}
+    labels = {
+        key: value
+        for key, value in (metadata.get("labels") or {}).items()
+        if key not in _CONTROLLER_LABELS
+    }
+    return {
+        "labels": {**entry.metadata.labels, **labels, LABEL_SESSION: names.session},
+        "annotations": {**(metadata.get("annotations") or {}), **entry.metadata.annotations},
+    }
+
+
+def _take_identity(stateful_set: JsonObject, metadata: JsonObject, spec: JsonObject) -> None:
+    """Give the pod ordinal 0's host name, claims and labels.
+
+    Never its name: the set would adopt a pod named like one of its own.
+    """
+    set_spec = stateful_set["spec"]
+    ordinal = int((set_spec.get("ordinals") or {}).get("start") or 0)
+    pod_name = f"{stateful_set['metadata']['name']}-{ordinal}"
+    spec["hostname"] = pod_name
+    if set_spec.get("serviceName"):
+        spec["subdomain"] = set_spec["serviceName"]
+    metadata["labels"]["statefulset.kubernetes.io/pod-name"] = pod_name
+    metadata["labels"]["apps.kubernetes.io/pod-index"] = str(ordinal)
+    claims = [
+        {
+            "name": claim["metadata"]["name"],
+            "persistentVolumeClaim": {"claimName": f"{claim['metadata']['name']}-{pod_name}"},
+        }
+        for claim in set_spec.get("volumeClaimTemplates") or []
+    ]
+    taken = {claim["name"] for claim in claims}
+    kept = [v for v in spec.get("volumes") or [] if v["name"] not in taken]
+    spec["volumes"] = kept + claims
+    for each in [*(spec.get("initContainers") or []), *spec["containers"]]:
+        for variable in each.get("env") or []:
+            reference = (variable.get("valueFrom") or {}).get("fieldRef") or {}
+            if reference.get("fieldPath") == "metadata.name":
+                del variable["valueFrom"]
+                variable["value"] = pod_name
+
+
+def _patch_pod(
+    spec: JsonObject, names: Names, parts: Iterable[Piece], arch: str, entry: Entry
+) -> None:
+    spec["nodeSelector"] = {
+        **(spec.get("nodeSelector") or {}),
+        **entry.node_selector,
+        "kubernetes.io/arch": arch,
+    }
+    if entry.settings.init_containers is InitContainers.SKIP:
+        # Those that restart always are sidecars, not preparation.
+        kept = [c for c in spec.get("initContainers") or [] if c.get("restartPolicy") == "Always"]
+        spec["initContainers"] = kept
+    for key, value in (
+        ("serviceAccountName", entry.service_account),
+        ("serviceAccount", entry.service_account),
+        ("tolerations", list(entry.tolerations)),
+        ("affinity", entry.affinity),
+        ("priorityClassName", entry.priority_class_name),
+    ):
+        if value:
+            spec[key] = value
+    if entry.priority_class_name is not None:
+        # Filled in by admission from the class's name; the old number would be refused.
+        spec.pop("priority", None)
+    if any(each.remote < 1024 for each in entry.reverse):
+        _allow_low_ports(spec)
+    mode = 0o440 if (spec.get("securityContext") or {}).get("fsGroup") is not None else 0o444
+    spec["volumes"] = [
+        *(spec.get("volumes") or []),
+        volume(parts, name=_BOOT),
+        {"name": _RUN, "emptyDir": {}},
+        {"name": _SESSION, "secret": {"secretName": names.secret, "defaultMode": mode}},
+        *_external_claims(entry),
+    ]
+
+
+def _allow_low_ports(spec: JsonObject) -> None:
+    """Let a non-root user bind ports below 1024: a safe sysctl, allowed under `restricted`."""
+    name = "net.ipv4.ip_unprivileged_port_start"
+    security = spec.setdefault("securityContext", {})
+    others = [s for s in security.get("sysctls") or [] if s["name"] != name]
+    security["sysctls"] = [*others, {"name": name, "value": "0"}]
+
+
+def _claim_volumes(entry: Entry) -> dict[str, str]:
+    """The volume name of each external claim; one claim may be mounted more than once."""
+    claims = dict.fromkeys(each.claim for each in entry.external_volumes)
+    return {claim: f"towline-claim-{n}" for n, claim in enumerate(claims)}
+
+
+def _external_claims(entry: Entry) -> list[JsonObject]:
+    return [
+        {"name": name, "persistentVolumeClaim": {"claimName": claim}}
+        for claim, name in _claim_volumes(entry).items()
+    ]
+
+
+def _container(spec: JsonObject, name: str) -> JsonObject:
+    container: JsonObject = next(c for c in spec["containers"] if c["name"] == name)
+    return container
+
+
+def _patch_container(container: JsonObject, ports: AgentPorts, entry: Entry) -> None:
+    container["command"] = [f"{FOLDER}/boot/starter"]
+    # What the starter or the agent said last is then in the pod's status, readable without logs.
+    container["terminationMessagePolicy"] = "FallbackToLogsOnError"
+    for key in ("args", "livenessProbe", "startupProbe", "lifecycle"):
+        container.pop(key, None)
+    container["readinessProbe"] = {
+        "httpGet": {"path": GATE_PATH, "port": ports.gate, "scheme": "HTTP"},
+        "periodSeconds": 1,
+        "timeoutSeconds": _PROBE_TIMEOUT_S,
+        "successThreshold": 1,
+        "failureThreshold": 1,
+    }
+    volumes = _claim_volumes(entry)
+    container["volumeMounts"] = [
+        *(container.get("volumeMounts") or []),
+        {"name": _BOOT, "mountPath": f"{FOLDER}/boot", "readOnly": True},
+        {"name": _RUN, "mountPath": f"{FOLDER}/run"},
+        {"name": _SESSION, "mountPath": f"{FOLDER}/session", "readOnly": True},
+        *(
+            {
+                "name": volumes[each.claim],
+                "mountPath": str(each.mount_path),
+                **({"subPath": each.sub_path} if each.sub_path else {}),
+            }
+            for each in entry.external_volumes
+        ),
+    ]
+    _lay_over(container, entry)
+
+
+def _lay_over(container: JsonObject, entry: Entry) -> None:
+    if entry.environment:
+        set_here = {variable.name: variable.value for variable in entry.environment}
+        others = [e for e in container.get("env") or [] if e["name"] not in set_here]
+        # `$(NAME)` in a value would be expanded by the kubelet: the manifest's are final.
+        container["env"] = others + [
+            {"name": name, "value": value.replace("$(", "$$(")} for name, value in set_here.items()
+        ]
+    resources = container.get("resources") or {}
+    for key, wanted in (
+        ("limits", entry.resources.limits),
+        ("requests", entry.resources.requests),
+    ):
+        if wanted:
+            container["resources"] = resources
+            resources[key] = {**(resources.get(key) or {}), **wanted}
+    if entry.security_context:
+        container["securityContext"] = {
+            **(container.get("securityContext") or {}),
+            **entry.security_context,
+        }

@@ -1,0 +1,169 @@
+"""The record: what the cluster keeps of a session, enough to undo it from anywhere. [pure]
+
+A ConfigMap named after the workload, so that only one can exist; written before the
+first change. It owns all other objects of the session.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+from towline._kit.objects import JsonObject
+from towline.errors import TowlineError
+from towline.manifest.model import Handover
+from towline.plan.model import (
+    LABEL_KIND,
+    LABEL_SESSION,
+    MANAGED_BY,
+    Action,
+    ActionKind,
+    Kind,
+    Names,
+    Owner,
+    Plan,
+)
+
+SCHEMA_VERSION = 1
+_KEY = "record.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """A session as the cluster remembers it.
+
+    Attributes:
+        since: when it began, RFC 3339 in UTC.
+        replicas: the original's, to put back.
+        managed_fields: the original's field managers as they were.
+    """
+
+    session: str
+    owner: Owner
+    since: str
+    entry: str
+    mode: str
+    context: str
+    kind: Kind
+    workload: str
+    workload_uid: str
+    container: str
+    replicas: int
+    ready_replicas: int
+    handover: Handover
+    names: Names
+    line_port: int
+    actions: tuple[Action, ...]
+    managed_fields: tuple[JsonObject, ...]
+    ports: tuple[JsonObject, ...] = ()
+    uid: str = ""
+
+    def owner_reference(self) -> JsonObject:
+        """What makes the garbage collector take an object when this record goes."""
+        return {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "name": self.names.record,
+            "uid": self.uid,
+        }
+
+
+def record_of(plan: Plan, *, since: str, entry: str, mode: str) -> Record:
+    """The record of a plan, before it is written (it has no uid yet)."""
+    return Record(
+        session=plan.session,
+        owner=plan.owner,
+        since=since,
+        entry=entry,
+        mode=mode,
+        context=plan.context,
+        kind=plan.kind,
+        workload=plan.workload,
+        workload_uid=plan.workload_uid,
+        container=plan.container,
+        replicas=plan.replicas,
+        ready_replicas=plan.ready_replicas,
+        handover=plan.handover,
+        names=plan.names,
+        line_port=plan.agent_ports.line,
+        actions=plan.actions,
+        managed_fields=plan.managed_fields,
+        ports=tuple(asdict(port) for port in plan.ports),
+    )
+
+
+def record_object(record: Record) -> JsonObject:
+    """The ConfigMap of a record."""
+    values = {k: v for k, v in asdict(record).items() if k != "uid"}
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": record.names.record,
+            "labels": {LABEL_SESSION: record.session, LABEL_KIND: "record", **MANAGED_BY},
+        },
+        "data": {_KEY: json.dumps({"schema": SCHEMA_VERSION, **values}, indent=1)},
+    }
+
+
+def read_record(found: JsonObject) -> Record:
+    """The record in a ConfigMap.
+
+    Raises:
+        TowlineError: it is of a newer schema, or broken; nothing may be undone by guess.
+    """
+    name = found["metadata"]["name"]
+    try:
+        values = json.loads(found["data"][_KEY])
+        if values.pop("schema") != SCHEMA_VERSION:
+            raise TowlineError(
+                f"the record {name} was written by a newer Towline",
+                hint="update this one: pip install --upgrade towline",
+            )
+        return Record(
+            **{
+                **values,
+                "owner": Owner(**values["owner"]),
+                "kind": Kind(values["kind"]),
+                "handover": Handover(values["handover"]),
+                "names": Names(**values["names"]),
+                "actions": tuple(
+                    Action(**{**action, "kind": ActionKind(action["kind"])})
+                    for action in values["actions"]
+                ),
+                "managed_fields": tuple(values["managed_fields"]),
+                "ports": tuple(values["ports"]),
+                "uid": str(found["metadata"]["uid"]),
+            }
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise TowlineError(
+            f"the record {name} cannot be read: {error}",
+            hint=f"the original's annotation says how to undo it: kubectl describe, then "
+            f"kubectl delete configmap {name}",
+        ) from error
+
+
+def restore_annotation(record: Record, *, namespace: str) -> str:
+    """The original's annotation: who, since when, what to put back, and how by hand."""
+    scale = (
+        f"kubectl -n {namespace} scale {record.kind.value.lower()}/{record.workload} "
+        f"--replicas={record.replicas}"
+    )
+    return json.dumps(
+        {
+            "session": record.session,
+            "owner": str(record.owner),
+            "since": record.since,
+            "replicas": record.replicas,
+            "devWorkload": record.names.dev_workload,
+            "record": record.names.record,
+            "undo": [
+                scale,
+                f"kubectl -n {namespace} delete deployment/{record.names.dev_workload} "
+                f"configmap/{record.names.record}",
+                f"kubectl -n {namespace} annotate {record.kind.value.lower()}/{record.workload} "
+                "towline.dev/restore-",
+            ],
+        }
+    )

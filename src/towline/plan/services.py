@@ -1,0 +1,69 @@
+"""Which Service ports end at which ports of a pod. [pure]"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from towline._kit.objects import JsonObject
+from towline.plan.model import RoutedPort
+
+
+def selects(selector: Mapping[str, str] | None, labels: Mapping[str, str]) -> bool:
+    """Whether an equality selector matches labels; an empty one matches nothing here."""
+    return bool(selector) and all(labels.get(k) == v for k, v in (selector or {}).items())
+
+
+def target_port(port: JsonObject, containers: Iterable[JsonObject]) -> int | None:
+    """The container port that a Service's port ends at, None for a name nobody has."""
+    target = port.get("targetPort", port["port"])
+    if isinstance(target, int):
+        return target
+    for container in containers:
+        for declared in container.get("ports") or []:
+            if declared.get("name") == target and declared.get("protocol", "TCP") == "TCP":
+                return int(declared["containerPort"])
+    return None
+
+
+def routed_ports(
+    services: Iterable[JsonObject], *, template: JsonObject, reverse: Mapping[int, int]
+) -> tuple[tuple[RoutedPort, ...], tuple[str, ...]]:
+    """The Service ports that the reverse ports (remote → local) serve, and what does not fit.
+
+    Returns:
+        The routed ports, and one warning for each reverse port that no Service targets
+        and each Service port that nothing serves, with the fix.
+    """
+    containers = template["spec"]["containers"]
+    routed: list[RoutedPort] = []
+    warnings: list[str] = []
+    targets: dict[int, str] = {}
+    for service in services:
+        name = str(service["metadata"]["name"])
+        for port in service["spec"].get("ports") or []:
+            if port.get("protocol", "TCP") != "TCP":
+                warnings.append(f"Service {name} port {port['port']}/UDP: UDP is not carried")
+                continue
+            target = target_port(port, containers)
+            if target is None:
+                continue
+            targets[target] = f"{name} {port['port']}"
+            if target in reverse:
+                routed.append(
+                    RoutedPort(
+                        service=name, port=port["port"], remote=target, local=reverse[target]
+                    )
+                )
+            else:
+                warnings.append(
+                    f"Service {name} port {port['port']} → {target} is served by nothing here: "
+                    f"add `reverse: {target}:<local port>`"
+                )
+    known = ", ".join(f"{target} ({where})" for target, where in sorted(targets.items()))
+    for remote in reverse:
+        if remote not in targets:
+            warnings.append(
+                f"reverse {remote}:{reverse[remote]}: no Service targets port {remote}"
+                + (f"; they target {known}" if known else "; there is none for this workload")
+            )
+    return tuple(routed), tuple(warnings)

@@ -1,0 +1,118 @@
+"""What happens in a session, as values; the UI shows them, nothing else does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Began:
+    """A session begins: its id finds its processes and files."""
+
+    session: str
+    entry: str
+    mode: str
+    namespace: str
+    context: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageDone:
+    """A stage of design §10 is done."""
+
+    stage: str
+    text: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A stage takes longer, and this is what it waits for."""
+
+    stage: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warned:
+    """Something worth knowing that stops nothing."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandStarted:
+    """The local process runs from here on; the terminal is its own."""
+
+    command: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandEnded:
+    """The local process ended, by itself or by a signal."""
+
+    code: int | None
+    signal: int | None
+    session_goes_on: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateChanged:
+    """The Service's way to the laptop opened or shut."""
+
+    is_open: bool
+    ports: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkLost:
+    """Nothing comes from the cluster any more; connections wait."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkBack:
+    """The line is whole again, with every byte."""
+
+    after_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodReplaced:
+    """The dev pod was lost; a new one stands in, the local process kept running."""
+
+    pod: str
+    after_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restoring:
+    """The way back has begun, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """The cluster is as it was."""
+
+    text: str
+    seconds: float
+
+
+Event = (
+    Began
+    | StageDone
+    | Waiting
+    | Warned
+    | CommandStarted
+    | CommandEnded
+    | GateChanged
+    | NetworkLost
+    | NetworkBack
+    | PodReplaced
+    | Restoring
+    | Restored
+)
+Events = Callable[[Event], None]

@@ -1,0 +1,171 @@
+"""The link to the dev pod: carrier, line, SSH; rebuilt below the process when it is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+from towline._kit.tasks import Tasks
+from towline.cluster.api import Api
+from towline.cluster.pods import DevPod, pod_running
+from towline.cluster.watch import until
+from towline.errors import ConnectionLost
+from towline.plan.record import Record
+from towline.session.events import Events, NetworkBack, NetworkLost, PodReplaced, Waiting, Warned
+from towline.transport.keys import Keys
+
+if TYPE_CHECKING:
+    from towline.line.line import Line
+    from towline.transport.ssh import SshSession
+
+# The agent answers milliseconds after its container runs; a port-forward may be refused
+# until the kubelet knows of it too.
+_FIRST_ANSWER_S = 20.0
+
+
+class Connection:
+    """One pod, one line, one SSH connection: what is lost together."""
+
+    def __init__(self, pod: DevPod, line: Line, ssh: SshSession) -> None:
+        self.pod = pod
+        self.line = line
+        self.ssh = ssh
+
+
+@asynccontextmanager
+async def connection(
+    api: Api, record: Record, keys: Keys, pod: DevPod, *, events: Events
+) -> AsyncIterator[Connection]:
+    """Connect to a running dev pod.
+
+    Raises:
+        ConnectionLost: the agent does not answer.
+    """
+    # Imported while the pod starts: asyncssh takes 0.2 s.
+    from towline.line.carrier import CarrierDialler
+    from towline.line.line import resumable_line
+    from towline.transport.ssh import ssh_session
+
+    dialler = CarrierDialler(api, pod=pod.name, port=record.line_port)
+    async with AsyncExitStack() as stack:
+        try:
+            async with asyncio.timeout(_FIRST_ANSWER_S):
+                line = await stack.enter_async_context(
+                    resumable_line(
+                        dial=dialler.dial,
+                        key=keys.line_key,
+                        events=_tell(events),
+                    )
+                )
+                ssh = await stack.enter_async_context(ssh_session(line, keys=keys))
+        except TimeoutError as error:
+            raise ConnectionLost(
+                f"the agent in pod {pod.name} does not answer after {_FIRST_ANSWER_S:.0f} s",
+                hint=f"see why: towline logs --pod, or kubectl logs {pod.name}",
+            ) from error
+        yield Connection(pod, line, ssh)
+
+
+def _tell(events: Events) -> Callable[[object], None]:
+    from towline.line import line as lines
+
+    def tell(event: object) -> None:
+        if isinstance(event, lines.Lost):
+            events(NetworkLost())
+        elif isinstance(event, lines.Healed):
+            events(NetworkBack(after_s=event.after_s))
+
+    return tell
+
+
+class Link:
+    """The connection of the moment; None while the pod is being replaced."""
+
+    def __init__(self) -> None:
+        self.current: Connection | None = None
+        self._there = asyncio.Event()
+
+    async def get(self) -> Connection:
+        """The connection, waited for while there is none."""
+        while self.current is None:
+            await self._there.wait()
+        return self.current
+
+    def set(self, connection: Connection | None) -> None:
+        self.current = connection
+        if connection is None:
+            self._there.clear()
+        else:
+            self._there.set()
+
+
+async def keep_link(
+    link: Link,
+    *,
+    api: Api,
+    record: Record,
+    keys: Keys,
+    pod: DevPod,
+    timeout_s: float,
+    events: Events,
+    connected: Callable[[Connection, bool], Awaitable[None]],
+) -> None:
+    """Keep a link to the dev pod, whichever it is, until cancelled.
+
+    `connected` is awaited for each new connection, with whether it is the first.
+
+    Raises:
+        TowlineError: the first connection does not come about, or no new pod gets to run.
+    """
+    is_first = True
+    lost_at = time.monotonic()
+    while True:
+        try:
+            async with connection(api, record, keys, pod, events=events) as current:
+                await connected(current, is_first)
+                link.set(current)
+                if not is_first:
+                    after_s = time.monotonic() - lost_at
+                    events(PodReplaced(pod=pod.name, after_s=after_s))
+                is_first = False
+                await _lost(api, current)
+        except ConnectionLost:
+            if is_first:
+                raise
+        finally:
+            link.set(None)
+        lost_at = time.monotonic()
+        events(Warned(text=f"the dev pod {pod.name} is gone: waiting for another one"))
+        pod = await pod_running(
+            api,
+            record,
+            timeout_s=timeout_s,
+            waiting=lambda reason: events(Waiting(stage="dev pod", reason=reason)),
+        )
+
+
+async def _lost(api: Api, current: Connection) -> None:
+    """Wait until the SSH connection is over, or its container is not there any more."""
+    async with Tasks() as tasks:
+        closed = tasks.start(current.ssh.wait_closed(), name="ssh closed")
+        gone = tasks.start(_container_gone(api, current.pod), name="pod gone")
+        await asyncio.wait([closed, gone], return_when=asyncio.FIRST_COMPLETED)
+
+
+async def _container_gone(api: Api, pod: DevPod) -> None:
+    def gone(event: object) -> bool:
+        from towline.cluster.api import WatchEvent
+
+        assert isinstance(event, WatchEvent)
+        if event.kind == "DELETED" or event.object["metadata"]["uid"] != pod.uid:
+            return True
+        if (event.object.get("status") or {}).get("phase") in ("Failed", "Succeeded"):
+            return True
+        statuses = (event.object.get("status") or {}).get("containerStatuses") or []
+        ids = {s.get("containerID") for s in statuses if "running" in (s.get("state") or {})}
+        return bool(statuses) and pod.container_id not in ids
+
+    await until(api, "pods", gone, fields=f"metadata.name={pod.name}")

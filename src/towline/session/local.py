@@ -1,0 +1,144 @@
+"""What the laptop keeps of a session while it runs: a private folder, gone at its end.
+
+Other commands (`status`, `exec`, `run`, `env`, `logs`, `down`) find the session here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from towline._kit.paths import folders, private
+from towline.transport.keys import Keys
+
+_SESSION, _KEYS = "session.json", "keys.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalSession:
+    """A session of this laptop.
+
+    Attributes:
+        pid, started: the client's process, and when the kernel says it started: a
+            number that is given to another process later does not pass for it.
+        stage: the last stage that was reached.
+        gate_open: None before there is a gate.
+    """
+
+    session: str
+    pid: int
+    started: str
+    since: str
+    context: str
+    namespace: str
+    kubeconfig: str
+    manifest: str
+    entry: str
+    mode: str
+    workload: str
+    container: str
+    line_port: int
+    pod: str | None = None
+    command_pid: int | None = None
+    command: str | None = None
+    ports: tuple[str, ...] = ()
+    stage: str = "cluster"
+    gate_open: bool | None = None
+    connected_since: str | None = None
+    round_trip_s: float | None = None
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+    @property
+    def folder(self) -> Path:
+        return _folder() / self.session
+
+    @property
+    def log(self) -> Path:
+        """Where the local process's output goes with `--detach`."""
+        return self.folder / "process.log"
+
+    def keys(self) -> Keys:
+        """The session's keys. Raises OSError when the session is over."""
+        return Keys.from_json((self.folder / _KEYS).read_text())
+
+    @property
+    def alive(self) -> bool:
+        """Whether the client's process is still there."""
+        return process_started(self.pid) == self.started
+
+
+def process_started(pid: int) -> str:
+    """When a process started, by the kernel's own clock; "" when there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return _exists(pid)
+    # Field 22, counted behind the name, which may hold spaces and parentheses.
+    return stat.rpartition(")")[2].split()[19]
+
+
+def _exists(pid: int) -> str:
+    """Without /proc (macOS): only whether there is such a process."""
+    if Path("/proc/self").exists():
+        return ""
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return ""
+    return "alive"
+
+
+def _folder() -> Path:
+    return private(folders(os.environ).state) / "sessions"
+
+
+@contextmanager
+def kept(session: LocalSession, keys: Keys) -> Iterator[None]:
+    """Keep a session's files while the block runs."""
+    folder = session.folder
+    folder.mkdir(mode=0o700, parents=True)
+    try:
+        _write(folder / _KEYS, keys.to_json())
+        save(session)
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def save(session: LocalSession) -> None:
+    """Write a session's present state; a reader never sees half of it."""
+    with suppress(OSError):
+        _write(session.folder / _SESSION, json.dumps(asdict(session)))
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_suffix(".partial")
+    handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w") as file:
+        file.write(text)
+    partial.replace(path)
+
+
+def sessions() -> list[LocalSession]:
+    """The sessions of this laptop whose client runs; what dead ones left is swept away."""
+    found = []
+    folder = _folder()
+    if not folder.is_dir():
+        return []
+    for each in sorted(folder.iterdir()):
+        try:
+            values = json.loads((each / _SESSION).read_text())
+            session = LocalSession(**{**values, "ports": tuple(values["ports"])})
+        except (OSError, ValueError, TypeError, KeyError):
+            continue  # being made, or being removed, at this moment
+        if session.alive:
+            found.append(session)
+        else:
+            shutil.rmtree(each, ignore_errors=True)
+    return found

@@ -1,0 +1,34 @@
+"""What the command line says of one `up`, beside the manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The settings of one `up`.
+
+    Attributes:
+        variables: `-e NAME=VALUE`: above everything else in the process's environment.
+        ask: asks a question and returns the answer; None where nobody is there.
+        offer: after a failed command, waits for `r` (restart) or `q` (quit).
+        assume_yes: take every question as answered with yes.
+        exit_with_command: end the session when the command fails, too.
+        terminal: lend the terminal to the command.
+        output: where the command's output goes instead (`--detach`).
+    """
+
+    manifest: Path
+    kubeconfig: str
+    variables: tuple[tuple[str, str], ...] = ()
+    ask: Callable[[str], bool] | None = None
+    offer: Callable[[], Coroutine[None, None, str]] | None = None
+    assume_yes: bool = False
+    end_other_session: bool = False
+    exit_with_command: bool = False
+    terminal: bool = True
+    output: Path | None = None
+    ready_timeout_s: float = 120.0

@@ -1,0 +1,65 @@
+"""A session's ports over its connection of the moment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from towline._kit.tasks import Tasks
+from towline.errors import PortInUse
+from towline.manifest.model import Entry
+from towline.session.gatekeeper import Gatekeeper
+from towline.session.link import Connection
+from towline.tunnels.forward import Forward, Target, connect_forwards
+from towline.tunnels.reverse import Reverse
+
+
+def targets(entry: Entry) -> list[tuple[int, Target]]:
+    """The forwards as the tunnels take them."""
+    return [(f.local, Target(host=f.host, port=f.remote)) for f in entry.forward]
+
+
+async def connect_ports(
+    entry: Entry,
+    current: Connection,
+    opened: Sequence[Forward],
+    keeper: Gatekeeper,
+    *,
+    tasks: Tasks,
+) -> tuple[Reverse, ...]:
+    """Lead all ports through a new connection.
+
+    Raises:
+        PortInUse: the agent cannot listen on a reverse port; names it and says why.
+    """
+    hello = await current.ssh.control.hello()
+    for port in hello.reverse:
+        if port.error is not None:
+            raise PortInUse(
+                f"port {port.port} cannot be listened on in the dev pod: {port.error}",
+                hint="another container of the pod has it, or it needs rights: "
+                "choose another port in `reverse`",
+            )
+    connect_forwards(opened, current.ssh, tasks=tasks)
+    reverses = tuple(
+        Reverse(
+            remote=each.remote,
+            local=each.local,
+            interface=entry.interface,
+            ssh=current.ssh,
+            tasks=tasks,
+            wait_for_port=keeper.wait_for_port,
+        )
+        for each in entry.reverse
+    )
+    for reverse in reverses:
+        reverse.fill()
+    return reverses
+
+
+def ports_text(entry: Entry) -> str:
+    """The ports in one line, as the terminal shows them."""
+    parts = [f"cluster {r.remote} → localhost:{r.local}" for r in entry.reverse]
+    parts += [
+        f"localhost:{f.local} → {f.host or 'dev pod'}:{f.remote}" for f in entry.forward
+    ]
+    return " · ".join(parts) or "none"

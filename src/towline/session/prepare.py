@@ -1,0 +1,222 @@
+"""Everything that is decided before anything is changed: plan, questions, local checks."""
+
+from __future__ import annotations
+
+import fnmatch
+import getpass
+import os
+import secrets
+import socket
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from towline._kit.paths import folders, private
+from towline.cluster.api import Api
+from towline.cluster.apply import taken
+from towline.cluster.observe import observe
+from towline.errors import (
+    CommandError,
+    NeedsConfirmation,
+    NotFound,
+    PortInUse,
+    SessionTaken,
+    TowlineError,
+)
+from towline.manifest.model import Entry
+from towline.payload.pieces import Piece, installed
+from towline.plan.build import build_plan
+from towline.plan.model import Observed, Owner, Plan
+from towline.plan.record import read_record
+from towline.process.listening import listeners, owner_of
+from towline.session import local
+from towline.session.events import Events
+from towline.session.options import Options
+from towline.session.takeover import end_other
+
+# Most nodes; where it is wrong the pod says "exec format error" and the hint what to set.
+_GUESSED_ARCH = "amd64"
+
+
+def this_owner() -> Owner:
+    """Who runs this, and where: what others are told."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = "unknown"
+    return Owner(user=user, host=socket.gethostname())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A plan, and what it is made with."""
+
+    plan: Plan
+    parts: tuple[Piece, ...]
+
+
+def plan_for(entry: Entry, observed: Observed) -> Prepared:
+    """The plan of one `up`, with a session of its own."""
+    arch = observed.arch or entry.node_selector.get("kubernetes.io/arch") or _GUESSED_ARCH
+    parts = installed().pieces(arch)
+    plan = build_plan(
+        entry,
+        observed,
+        session=secrets.token_hex(4),
+        owner=this_owner(),
+        parts=parts,
+        arch=arch,
+    )
+    return Prepared(plan=plan, parts=parts)
+
+
+async def prepare(
+    entry: Entry, *, api: Api, options: Options, events: Events
+) -> tuple[Observed, Prepared]:
+    """Look, decide, ask. Nothing is changed, but a dead session of ours is cleared away.
+
+    Raises:
+        TowlineError: what stands in the way, before anything was touched.
+    """
+    check_allowed(entry, context=api.access.target.context, namespace=api.namespace)
+    check_local_ports(entry)
+    observed = await observe(entry, api=api)
+    if observed.record is not None:
+        await _settle(observed, api=api, options=options, events=events)
+        observed = await observe(entry, api=api)
+    entry = await with_found_services(entry, api=api)
+    return observed, plan_for(entry, observed)
+
+
+def check_allowed(entry: Entry, *, context: str, namespace: str) -> None:
+    """Hold to the manifest's `contexts` and `namespaces`."""
+    for what, value, allowed in (
+        ("context", context, entry.settings.contexts),
+        ("namespace", namespace, entry.settings.namespaces),
+    ):
+        if allowed and not any(fnmatch.fnmatchcase(value, pattern) for pattern in allowed):
+            raise TowlineError(
+                f"the manifest does not allow {what} {value!r} (only: {', '.join(allowed)})",
+                hint=f"choose another one with `--context` or `-n`, or change `{what}s:`",
+            )
+
+
+def check_local_ports(entry: Entry) -> None:
+    """See that the ports the command will listen on are free.
+
+    Without a command an IDE may listen there already, and should.
+    """
+    table = listeners()
+    if table is None or entry.command is None:
+        return
+    busy = {listener.port for listener in table if listener.answers_on_loopback}
+    for reverse in entry.reverse:
+        if reverse.local in busy:
+            owner = owner_of(reverse.local)
+            raise PortInUse(
+                f"localhost:{reverse.local} is already in use" + (f" by {owner}" if owner else ""),
+                hint=f"stop it, or choose another local port: `reverse: {reverse.remote}:<port>`",
+            )
+
+
+def name_owner(error: PortInUse, entry: Entry) -> PortInUse:
+    """The error of a forward's port with the name of who has it, where that can be seen."""
+    for forward in entry.forward:
+        if f":{forward.local} " in error.message and error.hint is None:
+            owner = owner_of(forward.local)
+            return PortInUse(
+                error.message + (f" by {owner}" if owner else ""),
+                hint="stop it, or choose another local port: "
+                f"`forward: <port>:{str(forward).partition(':')[2]}`",
+            )
+    return error
+
+
+async def with_found_services(entry: Entry, *, api: Api) -> Entry:
+    """The entry with each forward's `labels` replaced by the name of the Service they find."""
+    if not any(forward.labels for forward in entry.forward):
+        return entry
+    found = []
+    for forward in entry.forward:
+        if not forward.labels:
+            found.append(forward)
+            continue
+        labels = ",".join(f"{k}={v}" for k, v in forward.labels.items())
+        names = [
+            str(s["metadata"]["name"])
+            for s in (await api.list_("services", labels=labels)).get("items") or []
+        ]
+        if len(names) != 1:
+            raise NotFound(
+                f"forward {forward}: labels {labels} match "
+                + (f"{len(names)} Services: {', '.join(names)}" if names else "no Service"),
+                hint="name the Service instead: `forward: <local>:<service>:<port>`",
+            )
+        found.append(replace(forward, host=names[0], labels=None))
+    return replace(entry, forward=tuple(found))
+
+
+async def _settle(observed: Observed, *, api: Api, options: Options, events: Events) -> None:
+    """Deal with a record that is there already: ours and dead, ours and alive, or another's."""
+    assert observed.record is not None
+    record = read_record(observed.record)
+    mine = str(record.owner) == str(this_owner())
+    alive = mine and any(s.session == record.session for s in local.sessions())
+    if alive and not options.end_other_session:
+        raise SessionTaken(
+            f"{record.kind} {record.workload} is in development in another terminal here "
+            f"(session {record.session}, since {record.since})",
+            hint=f"end it with `towline down {record.entry}`, or use --end-other-session",
+        )
+    if not mine and not options.end_other_session:
+        raise taken(record)
+    await end_other(api, record, events=events, timeout_s=options.ready_timeout_s)
+
+
+def confirm(observed: Observed, plan: Plan, *, options: Options) -> None:
+    """Ask before the first takeover in a context and namespace; remember the answer.
+
+    Raises:
+        NeedsConfirmation: nobody is there to ask, or the answer was no.
+    """
+    marks = private(folders(os.environ).state) / "confirmed"
+    mark = marks / _mark(plan)
+    if options.assume_yes or mark.exists():
+        return
+    replicas = observed.ready_replicas
+    displaced = f"{replicas} ready replica{'' if replicas == 1 else 's'}"
+    question = (
+        f"{plan.kind} {plan.workload} in namespace {plan.namespace} of context {plan.context}: "
+        f"everyone there will reach your laptop instead of its {displaced}. Go on?"
+    )
+    if options.ask is None:
+        raise NeedsConfirmation(
+            f"the first takeover in namespace {plan.namespace} of context {plan.context} "
+            f"displaces {displaced} of {plan.workload} for everyone there",
+            hint="say yes with --yes",
+        )
+    if not options.ask(question):
+        raise NeedsConfirmation("nothing was changed")
+    marks.mkdir(mode=0o700, parents=True, exist_ok=True)
+    mark.touch()
+
+
+def _mark(plan: Plan) -> str:
+    import hashlib
+
+    # Context names hold slashes and colons (cloud providers' do): not for file names.
+    return hashlib.sha256(f"{plan.context}\0{plan.namespace}".encode()).hexdigest()[:32]
+
+
+def check_folder(entry: Entry) -> Path:
+    """The local process's folder, seen to exist.
+
+    Raises:
+        CommandError: it does not.
+    """
+    assert entry.workdir is not None
+    if not entry.workdir.is_dir():
+        raise CommandError(
+            f"workdir {entry.workdir} is not a folder",
+            hint="it is relative to the manifest's folder",
+        )
+    return entry.workdir

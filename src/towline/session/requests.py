@@ -1,0 +1,74 @@
+"""What asks a session to end: signals, `down`, the keys of the terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+
+
+class Phase(StrEnum):
+    """What a request to end means depends on how far the session is."""
+
+    SETUP = "setup"
+    SERVING = "serving"
+    RESTORING = "restoring"
+
+
+class Requests:
+    """The wish to end, and what it does in each phase.
+
+    In `SETUP` it cancels the session's task, whose way out undoes what was done. In
+    `SERVING` it is waited for. In `RESTORING` a second Ctrl-C cancels the waiting: the
+    user wants to go, and is told what is left to do.
+    """
+
+    def __init__(self) -> None:
+        self.phase = Phase.SETUP
+        self.reason: str | None = None
+        self.signal: int | None = None
+        self._event = asyncio.Event()
+        self._task = asyncio.current_task()
+
+    def end(self, reason: str, *, number: int | None = None) -> None:
+        """Ask for the end of the session."""
+        again = self.reason is not None
+        self.reason = self.reason or reason
+        self.signal = self.signal or number
+        self._event.set()
+        cancels = self.phase is Phase.SETUP or (self.phase is Phase.RESTORING and again)
+        if cancels and self._task is not None:
+            self._task.cancel()
+
+    async def wait(self) -> str:
+        """Wait for somebody to ask for the end; returns the reason."""
+        await self._event.wait()
+        return self.reason or ""
+
+    @contextmanager
+    def signals(self) -> Iterator[None]:
+        """SIGINT, SIGTERM and SIGHUP ask for the end while the block runs."""
+        loop = asyncio.get_running_loop()
+        wanted = [
+            getattr(signal, name)
+            for name in ("SIGINT", "SIGTERM", "SIGHUP")
+            if hasattr(signal, name)
+        ]
+        added = []
+        for number in wanted:
+            try:
+                loop.add_signal_handler(number, self._signalled, number)
+            except NotImplementedError:
+                continue  # Windows: Ctrl-C arrives as KeyboardInterrupt
+            added.append(number)
+        try:
+            yield
+        finally:
+            for number in added:
+                loop.remove_signal_handler(number)
+
+    def _signalled(self, number: int) -> None:
+        names = {signal.SIGINT: "Ctrl-C"}
+        self.end(names.get(signal.Signals(number), signal.Signals(number).name), number=number)

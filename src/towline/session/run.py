@@ -1,0 +1,176 @@
+"""One hybrid session, stage by stage: the table of contents of the program."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from towline._kit.stopwatch import Stopwatch
+from towline._kit.tasks import Tasks
+from towline.cluster.api import Api
+from towline.cluster.pods import pod_running
+from towline.errors import PortInUse
+from towline.manifest.model import Entry, Handover
+from towline.plan.model import Plan
+from towline.plan.record import Record, record_of
+from towline.session import local
+from towline.session.events import Began, Events, StageDone, Waiting, Warned
+from towline.session.options import Options
+from towline.session.prepare import check_folder, confirm, name_owner, prepare
+from towline.session.requests import Requests
+from towline.session.serving import Serving
+from towline.session.takeover import applied, now_text
+from towline.transport.keys import make_keys
+
+if TYPE_CHECKING:
+    from towline.tunnels.forward import Forward
+
+
+async def hybrid(
+    entry: Entry, *, api: Api, options: Options, events: Events, requests: Requests
+) -> int:
+    """Run one hybrid session, from the manifest's entry to the cluster as it was.
+
+    Returns:
+        The command's exit code; 0 when there was no command, or it was told to end.
+
+    Raises:
+        TowlineError: it could not begin, or could not go on. The cluster is given back.
+    """
+    watch = Stopwatch()
+    check_folder(entry)
+    observed, prepared = await prepare(entry, api=api, options=options, events=events)
+    plan = prepared.plan
+    events(
+        Began(
+            session=plan.session,
+            entry=entry.name,
+            mode=entry.mode.value,
+            namespace=plan.namespace,
+            context=plan.context,
+        )
+    )
+    events(StageDone(stage="cluster", text=_cluster_text(plan), seconds=watch.lap()))
+    for warning in plan.warnings:
+        events(Warned(text=warning))
+    confirm(observed, plan, options=options)
+    keys, files = make_keys()
+    files["config.json"] = agent_config(entry, plan)
+    record = record_of(plan, since=now_text(), entry=entry.name, mode=entry.mode.value)
+    session = _local_session(entry, plan, record, options)
+    watch.lap()
+    async with (
+        Tasks() as tasks,
+        _listening(entry, tasks=tasks) as opened,
+    ):
+        with local.kept(session, keys):
+            async with applied(
+                plan,
+                record,
+                api=api,
+                parts=prepared.parts,
+                files=files,
+                ready_timeout_s=options.ready_timeout_s,
+                events=events,
+            ) as written:
+                importing = tasks.start(_import_transport(), name="import")
+                pod = await pod_running(
+                    api,
+                    written,
+                    timeout_s=entry.timeout_s,
+                    waiting=lambda reason: events(Waiting(stage="dev pod", reason=reason)),
+                )
+                await importing
+                text = f"{pod.name} running"
+                events(StageDone(stage="dev pod", text=text, seconds=watch.lap()))
+                serving = Serving(
+                    entry=entry,
+                    plan=plan,
+                    record=written,
+                    api=api,
+                    options=options,
+                    events=events,
+                    requests=requests,
+                    keys=keys,
+                    session=session,
+                    watch=watch,
+                )
+                return await serving.serve(pod, opened, observed)
+
+
+def agent_config(entry: Entry, plan: Plan) -> bytes:
+    """The agent's `config.json`; docs/protocol.md."""
+    return json.dumps(
+        {
+            "version": 1,
+            "session": plan.session,
+            "line_port": plan.agent_ports.line,
+            "gate": {"port": plan.agent_ports.gate, "path": "/towline/ready"},
+            "reverse": sorted({each.remote for each in entry.reverse}),
+            "hold_for_s": entry.settings.hold_for_s,
+            "keep_for_s": entry.settings.keep_for_s,
+            "carrier_lost_shut_s": 30,
+        }
+    ).encode()
+
+
+def _cluster_text(plan: Plan) -> str:
+    replicas = f"{plan.replicas} replica{'' if plan.replicas == 1 else 's'}"
+    parts = [f"{plan.kind} {plan.workload}, {replicas}"]
+    parts += [f"Service {p.service} {p.port} → {p.remote}" for p in plan.ports]
+    if plan.handover is Handover.EXCLUSIVE:
+        parts.append(f"handover exclusive: {plan.handover_reason}")
+    return " · ".join(parts)
+
+
+async def _import_transport() -> None:
+    """Import what SSH needs while the pod starts: asyncssh alone takes 0.2 s."""
+    names = ("towline.transport.ssh", "towline.line.line", "towline.tunnels.reverse")
+    for name in names:
+        await asyncio.to_thread(importlib.import_module, name)
+
+
+def _local_session(
+    entry: Entry, plan: Plan, record: Record, options: Options
+) -> local.LocalSession:
+    return local.LocalSession(
+        session=plan.session,
+        pid=os.getpid(),
+        started=local.process_started(os.getpid()),
+        since=record.since,
+        context=plan.context,
+        namespace=plan.namespace,
+        kubeconfig=options.kubeconfig,
+        manifest=str(options.manifest),
+        entry=entry.name,
+        mode=entry.mode.value,
+        workload=plan.workload,
+        container=plan.container,
+        line_port=plan.agent_ports.line,
+        command=str(entry.command) if entry.command else None,
+        ports=tuple(
+            [f"reverse {r.remote}:{r.local}" for r in entry.reverse]
+            + [f"forward {f}" for f in entry.forward]
+        ),
+    )
+
+
+@asynccontextmanager
+async def _listening(entry: Entry, *, tasks: Tasks) -> AsyncIterator[list[Forward]]:
+    """The forwards' local ports, listened on before anything in the cluster is touched."""
+    if not entry.forward:
+        yield []
+        return
+    from towline.session.ports import targets
+    from towline.tunnels.forward import forwards
+
+    try:
+        async with forwards(targets(entry), interface=entry.interface, tasks=tasks) as opened:
+            yield opened
+    except PortInUse as error:
+        raise name_owner(error, entry) from error

@@ -1,0 +1,303 @@
+"""The part of a session from the running pod to the process's end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from towline._kit.tasks import Tasks, finish
+from towline._kit.stopwatch import Stopwatch
+from towline.cluster.api import Api
+from towline.cluster.pods import DevPod
+from towline.errors import CommandError, ConnectionLost
+from towline.manifest.model import Entry, Handover, Port
+from towline.plan.model import Observed, Plan
+from towline.plan.record import Record
+from towline.process import Ending, Process, supervised
+from towline.process.listening import is_listening, ports_of
+from towline.session import local
+from towline.session.environment import session_environment
+from towline.session.events import (
+    CommandEnded,
+    CommandStarted,
+    Events,
+    Restoring,
+    StageDone,
+    Warned,
+)
+from towline.session.gatekeeper import Gatekeeper
+from towline.session.link import Connection, Link, keep_link
+from towline.session.options import Options
+from towline.session.prepare import check_folder
+from towline.session.requests import Phase, Requests
+from towline.session.takeover import give_back, hand_over, record_gone
+from towline.transport.keys import Keys
+
+if TYPE_CHECKING:
+    from towline.tunnels.forward import Forward
+
+# `status` is read by people.
+_STATE_EVERY_S = 2.0
+
+
+class Serving:
+    """The part of a session from the running pod to the process's end."""
+
+    def __init__(
+        self,
+        *,
+        entry: Entry,
+        plan: Plan,
+        record: Record,
+        api: Api,
+        options: Options,
+        events: Events,
+        requests: Requests,
+        keys: Keys,
+        session: local.LocalSession,
+        watch: Stopwatch,
+    ) -> None:
+        self._entry = entry
+        self._plan = plan
+        self._record = record
+        self._api = api
+        self._options = options
+        self._events = events
+        self._requests = requests
+        self._keys = keys
+        self._session = session
+        self._watch = watch
+        self._process: Process | None = None
+        self._link = Link()
+        self._keeper = Gatekeeper(
+            ports=frozenset(port.local for port in plan.ports),
+            hold_for_s=entry.settings.hold_for_s,
+            listening=self._listened,
+            set_gate=self._set_gate,
+            process_ports=self._process_ports,
+            events=events,
+        )
+
+    async def serve(self, pod: DevPod, opened: list[Forward], observed: Observed) -> int:
+        """Connect, start the process, take over, wait for the end, give back."""
+        async with Tasks() as tasks:
+            await self._connect(pod, opened, tasks=tasks)
+            environment = await self._environment(observed)
+            count = len(environment)
+            self._stage("environment", f"{count} variables (towline env --explain)")
+            async with self._command(environment):
+                try:
+                    tasks.start(self._keeper.run(), name="gate")
+                    tasks.start(self._hand_over(), name="takeover")
+                    tasks.start(self._watch_record(), name="record")
+                    tasks.start(self._note_state(), name="state")
+                    return await self._until_the_end()
+                finally:
+                    self._requests.phase = Phase.RESTORING
+                    await finish(self._give_back())
+
+    async def _environment(self, observed: Observed) -> dict[bytes, bytes]:
+        current = await self._link.get()
+        made = session_environment(
+            self._entry,
+            await current.ssh.control.environ(),
+            options=self._options.variables,
+            services=observed.services,
+            namespace=self._plan.namespace,
+        )
+        return dict(made.values)
+
+    async def _connect(self, pod: DevPod, opened: list[Forward], *, tasks: Tasks) -> None:
+        from towline.session.ports import connect_ports, ports_text
+
+        async def connected(current: Connection, is_first: bool) -> None:
+            if is_first:
+                trip = current.line.statistics.round_trip_s
+                text = "ssh through port-forward" + (
+                    f", round trip {trip * 1000:.1f} ms" if trip is not None else ""
+                )
+                self._stage("connection", text)
+            await connect_ports(self._entry, current, opened, self._keeper, tasks=tasks)
+            if is_first:
+                self._stage("ports", ports_text(self._entry))
+            self._save(pod=current.pod.name, stage="connected")
+            await self._reassert(current)
+
+        tasks.start(
+            keep_link(
+                self._link,
+                api=self._api,
+                record=self._record,
+                keys=self._keys,
+                pod=pod,
+                timeout_s=self._entry.timeout_s,
+                events=self._events,
+                connected=connected,
+            ),
+            name="link",
+        )
+        await self._link.get()
+
+    async def _reassert(self, current: Connection) -> None:
+        if self._keeper.is_open:
+            await current.ssh.control.gate(is_open=True)
+
+    @asynccontextmanager
+    async def _command(self, values: dict[bytes, bytes]) -> AsyncIterator[None]:
+        """The local process while the block runs; none where the manifest has no command."""
+        if self._entry.command is None:
+            self._events(
+                Warned(text="no command: start the process yourself, or with `towline run`")
+            )
+            yield
+            return
+        async with supervised(
+            command=self._entry.command,
+            env=values,
+            cwd=check_folder(self._entry),
+            terminal=self._options.terminal,
+            output=self._options.output,
+            on_stopped=self._stopped,
+        ) as process:
+            self._process = process
+            self._started(process)
+            yield
+
+    def _started(self, process: Process) -> None:
+        assert process.pid is not None
+        self._save(command_pid=process.pid, stage="running")
+        self._requests.phase = Phase.SERVING
+        self._events(CommandStarted(command=str(self._entry.command), pid=process.pid))
+
+    def _stopped(self) -> None:
+        """Ctrl-Z: the terminal is ours; the command goes on when it is answered."""
+        if self._options.ask is None or self._process is None:
+            return
+        if self._options.ask(f"{self._entry.command} is stopped. Let it go on? (no ends it)"):
+            self._process.resume()
+        else:
+            self._requests.end("stopped by Ctrl-Z")
+            self._process.resume()
+
+    async def _until_the_end(self) -> int:
+        self._requests.phase = Phase.SERVING
+        while True:
+            ending = await self._first_of_end_and_request()
+            if ending is None:
+                self._events(Restoring(reason=self._requests.reason or ""))
+                return 128 + self._requests.signal if self._requests.signal else 0
+            goes_on = self._goes_on_after(ending)
+            self._events(
+                CommandEnded(code=ending.code, signal=ending.signal, session_goes_on=goes_on)
+            )
+            if not goes_on:
+                return ending.exit_code
+            if not await self._restart_wanted():
+                return ending.exit_code
+
+    async def _first_of_end_and_request(self) -> Ending | None:
+        """Wait for the process's end, or for a request to end (None)."""
+        async with Tasks() as tasks:
+            asked = tasks.start(self._requests.wait(), name="request")
+            if self._process is None:
+                await asyncio.wait([asked])
+                return None
+            ended = tasks.start(self._process.ended(), name="process")
+            await asyncio.wait([asked, ended], return_when=asyncio.FIRST_COMPLETED)
+            return ended.result() if ended.done() else None
+
+    def _goes_on_after(self, ending: Ending) -> bool:
+        """Whether the session outlives a command: it failed, and somebody can restart it."""
+        failed = ending.signal is None and ending.code != 0
+        can_ask = self._options.offer is not None and not self._options.exit_with_command
+        return failed and can_ask
+
+    async def _restart_wanted(self) -> bool:
+        assert self._options.offer is not None and self._process is not None
+        while True:
+            async with Tasks() as tasks:
+                asked = tasks.start(self._requests.wait(), name="request")
+                key = tasks.start(self._options.offer(), name="keys")
+                await asyncio.wait([asked, key], return_when=asyncio.FIRST_COMPLETED)
+                if not key.done() or key.result() == "q":
+                    return False
+            try:
+                await self._process.restart()
+            except CommandError as error:
+                self._events(Warned(text=error.message))
+                continue
+            self._started(self._process)
+            return True
+
+    async def _hand_over(self) -> None:
+        await self._keeper.opened.wait()
+        while True:
+            current = await self._link.get()
+            try:
+                await hand_over(self._api, self._plan, self._record, current.pod)
+                break
+            except ConnectionLost:
+                continue
+        self._save(stage="serving", gate_open=True)
+        self._stage("takeover", self._takeover_text())
+
+    def _takeover_text(self) -> str:
+        where = ", ".join(f"localhost:{p}" for p in sorted({p.local for p in self._plan.ports}))
+        answers = f"{where} answers · the Service is here, " if where else ""
+        return f"{answers}original at 0"
+
+    async def _watch_record(self) -> None:
+        await record_gone(self._api, self._record)
+        self._requests.end("ended by `towline down`")
+
+    async def _note_state(self) -> None:
+        """Keep what `status` reads fresh."""
+        while True:
+            current = self._link.current
+            if current is not None:
+                line = current.line.statistics
+                self._save(
+                    gate_open=self._keeper.is_open,
+                    round_trip_s=line.round_trip_s,
+                    bytes_in=line.bytes_received,
+                    bytes_out=line.bytes_sent,
+                )
+            await asyncio.sleep(_STATE_EVERY_S)
+
+    async def _give_back(self) -> None:
+        if self._plan.handover is Handover.EXCLUSIVE:
+            return
+        await give_back(
+            self._api,
+            self._record,
+            self._link.current,
+            process_runs=self._process is not None and self._process.is_running,
+            hold_for_s=self._entry.settings.hold_for_s,
+            events=self._events,
+            ready_timeout_s=self._options.ready_timeout_s,
+        )
+
+    # What the gatekeeper asks
+
+    async def _listened(self, ports: Iterable[int]) -> frozenset[int]:
+        host = self._entry.interface
+        return frozenset([p for p in ports if await is_listening(Port(p), host=host)])
+
+    async def _set_gate(self, is_open: bool) -> None:
+        current = await self._link.get()
+        await current.ssh.control.gate(is_open=is_open)
+
+    def _process_ports(self) -> Iterable[int]:
+        if self._process is None:
+            return ()
+        return ports_of(self._process.helper_pid) or ()
+
+    def _stage(self, stage: str, text: str) -> None:
+        self._events(StageDone(stage=stage, text=text, seconds=self._watch.lap()))
+
+    def _save(self, **changes: object) -> None:
+        self._session = replace(self._session, **changes)  # type: ignore[arg-type]
+        local.save(self._session)

@@ -1,0 +1,105 @@
+"""Events → lines of text. [pure]"""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+from typing import Literal
+
+from towline.session.events import (
+    Began,
+    CommandEnded,
+    CommandStarted,
+    Event,
+    GateChanged,
+    NetworkBack,
+    NetworkLost,
+    PodReplaced,
+    Restored,
+    Restoring,
+    StageDone,
+    Waiting,
+    Warned,
+)
+
+Tone = Literal["head", "done", "note", "warning", "command"]
+_STAGE_COLUMNS = 12
+_TEXT_COLUMNS = 70
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line: its mark, its words, how it is meant. `passing` ones may be overwritten."""
+
+    mark: str
+    text: str
+    tone: Tone
+    passing: bool = False
+
+
+def printable(text: str) -> str:
+    """Text from outside, with nothing in it that a terminal would obey."""
+    return "".join(c if c == "\t" or unicodedata.category(c)[0] != "C" else "�" for c in text)
+
+
+def _padded(text: str, columns: int) -> str:
+    return text + " " * max(columns - len(text), 0)
+
+
+def _staged(stage: str, text: str, seconds: float | None = None) -> str:
+    line = _padded(stage, _STAGE_COLUMNS) + " " + text
+    return line if seconds is None else f"{_padded(line, _TEXT_COLUMNS)}  {seconds:.2f} s"
+
+
+def lines_for(event: Event) -> list[Line]:
+    """The lines that show an event; none for what is not worth one."""
+    match event:
+        case Began():
+            text = " · ".join(
+                [event.entry, event.mode, f"namespace {event.namespace}", f"context {event.context}"]
+            )
+            return [Line("", printable(text), "head")]
+        case StageDone():
+            lines = [Line("✓", printable(_staged(event.stage, event.text, event.seconds)), "done")]
+            if event.stage == "takeover":
+                text = _staged("restore", "when this ends (Ctrl-C), or `towline down` from anywhere")
+                lines.append(Line(" ", text, "note"))
+            return lines
+        case Waiting():
+            return [Line("…", printable(_staged(event.stage, event.reason)), "note", passing=True)]
+        case Warned():
+            return [Line("!", printable(event.text), "warning")]
+        case CommandStarted():
+            return [Line("▶", printable(event.command), "command")]
+        case CommandEnded():
+            return _command_ended(event)
+        case GateChanged():
+            return _gate_changed(event)
+        case NetworkLost():
+            return [Line("!", "connection lost: connections wait, the process runs on", "warning")]
+        case NetworkBack():
+            text = f"connection back after {event.after_s:.1f} s, nothing lost"
+            return [Line("✓", text, "done")]
+        case PodReplaced():
+            text = f"{event.pod} stands in after {event.after_s:.1f} s; the process kept running"
+            return [Line("✓", printable(_staged("dev pod", text)), "done")]
+        case Restoring():
+            return [Line("■", f"ending: {printable(event.reason)}", "note")]
+        case Restored():
+            return [Line("✓", printable(_staged("restored", event.text, event.seconds)), "done")]
+
+
+def _command_ended(event: CommandEnded) -> list[Line]:
+    how = f"signal {event.signal}" if event.signal is not None else f"exit code {event.code}"
+    if event.session_goes_on:
+        text = f"the command failed ({how}). r restarts it, q ends the session"
+        return [Line("■", text, "warning")]
+    return [Line("■", f"the command ended ({how})", "note")]
+
+
+def _gate_changed(event: GateChanged) -> list[Line]:
+    ports = ", ".join(f"localhost:{p}" for p in event.ports)
+    if not ports or event.is_open:
+        return []
+    text = f"nothing listens on {ports}: the Service has no endpoint until it does"
+    return [Line("!", text, "warning")]
