@@ -83,7 +83,7 @@ def _parse(arguments: list[str]) -> _Arguments:
     kubectl = add("kubectl", _kubectl, "run kubectl on it: kubectl [--name N] -- ARGS …")
     kubectl.add_argument("command", nargs=argparse.REMAINDER)
     add("setup", _setup, "install the Debian packages it needs (as root)")
-    add("build", _build, "build its programs, so that the next up finds them")
+    output(add("build", _build, "build its programs, and tell where they are"))
     return parser.parse_args(arguments)
 
 
@@ -126,8 +126,10 @@ def _kubeconfig(arguments: _Arguments) -> int:
 def _load(arguments: _Arguments) -> int:
     import images
 
+    progress = Progress()
     for path in arguments.archive:
-        images.load(path, Sandbox.named(arguments.name))
+        names = images.load(path, Sandbox.named(arguments.name))
+        progress.say(f"on the node: {' '.join(names)}")
     return 0
 
 
@@ -138,8 +140,8 @@ def _image(arguments: _Arguments) -> int:
     built = images.build(arguments.folder, tags=arguments.tag, progress=progress)
     print(built)
     if arguments.load:
-        images.load(built, Sandbox.named(arguments.name))
-        progress.say("the node has the images")
+        names = images.load(built, Sandbox.named(arguments.name))
+        progress.say(f"on the node: {' '.join(names)}")
     return 0
 
 
@@ -173,10 +175,14 @@ def _setup(_: _Arguments) -> int:
     return 0
 
 
-def _build(_: _Arguments) -> int:
+def _build(arguments: _Arguments) -> int:
     import builds
 
-    builds.programs(Progress())
+    paths = {name: str(path) for name, path in asdict(builds.programs(Progress())).items()}
+    if arguments.output == "json":
+        print(json.dumps(paths))
+    else:
+        print("\n".join(paths.values()))
     return 0
 
 

@@ -14,6 +14,7 @@ import os
 import platform
 import selectors
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -68,7 +69,7 @@ def _flags(name: str) -> list[str]:
 def _hash(name: str) -> str:
     digest = hashlib.sha256("\0".join([platform.machine(), *_flags(name)]).encode())
     for path in sorted((SOURCES / name).iterdir()):
-        if path.suffix in {".go", ".mod", ".sum"}:
+        if path.suffix in {".go", ".mod", ".sum"} and not path.name.endswith("_test.go"):
             digest.update(f"\0{path.name}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:20]
 
@@ -134,10 +135,20 @@ def _build(name: str, target: Path, progress: Progress) -> None:
             raise Problem("\n".join([f"go could not build {name}:", *last]))
         unfinished.replace(target)
     finally:
-        build.kill()
-        build.wait()
+        _end(build)
         unfinished.unlink(missing_ok=True)
     progress.say(f"built {name} in {time.monotonic() - started:.0f} s")
+
+
+def _end(build: subprocess.Popen[bytes]) -> None:
+    """Interrupt a build that is under way: go then ends its compilers and clears up."""
+    if build.poll() is None:
+        build.send_signal(signal.SIGINT)
+        try:
+            build.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            build.kill()
+            build.wait()
 
 
 def _follow(build: subprocess.Popen[bytes], name: str, progress: Progress) -> list[str]:

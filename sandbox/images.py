@@ -62,8 +62,8 @@ _MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _USER = 10001
 
 
-def load(path: Path, sandbox: Sandbox) -> None:
-    """Put the images of a docker or OCI archive on the node."""
+def load(path: Path, sandbox: Sandbox) -> list[str]:
+    """Put the images of a docker or OCI archive on the node; returns their names."""
     ctr = ["ctr", "-a", str(places.CONTAINERD_SOCKET), "-n", "k8s.io", "images", "import", "-"]
     command = lifecycle.inside(sandbox, ctr)
     try:
@@ -71,8 +71,7 @@ def load(path: Path, sandbox: Sandbox) -> None:
             done = subprocess.run(
                 command,
                 stdin=file,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
+                capture_output=True,
                 text=True,
                 timeout=_LOAD_TIMEOUT_S,
                 check=False,
@@ -81,6 +80,9 @@ def load(path: Path, sandbox: Sandbox) -> None:
         raise Problem(f"no archive at {path}: {error.strerror}") from error
     if done.returncode != 0:
         raise Problem(f"{path} was not loaded: {done.stderr.strip()}")
+    # One line for each: "unpacking NAME (DIGEST)...done".
+    lines = [line.split() for line in done.stdout.splitlines()]
+    return [words[1] for words in lines if words[:1] == ["unpacking"]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -294,7 +294,7 @@ def _spawn(
     settings = _node_settings(sandbox, programs, listener_fd, writing)
     flags = [f"--{namespace}" for namespace in _NAMESPACES]
     unshare = ["unshare", *flags, "--fork", "--mount-proc", "--kill-child=SIGKILL", "--"]
-    program = [sys.executable, "-I", str(Path(__file__).parent), "_node", settings.argument()]
+    program = [sys.executable, "-I", str(builds.SOURCES), "_node", settings.argument()]
     path = f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"
     with (sandbox.log / "node.log").open("ab") as log:
         first = subprocess.Popen(

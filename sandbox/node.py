@@ -7,6 +7,7 @@ child. When the keeper ends, process 1 ends, and the kernel ends all the rest.
 from __future__ import annotations
 
 import contextlib
+import encodings.idna  # noqa: F401 - loaded late otherwise, when the node has its own /tmp
 import json
 import os
 import signal
