@@ -20,7 +20,7 @@ class Relay(asyncio.Protocol):
     """Pumps both ways with half-close and reset kept, and nothing unbounded in between.
 
     It is the local socket's asyncio protocol and, once joined, the channel's endpoint.
-    Until it is joined the local side is not read.
+    Until it is joined at most one read of the local side waits here.
 
     Attributes:
         on_end: called once, when both sides are over.
@@ -33,6 +33,7 @@ class Relay(asyncio.Protocol):
         self._channel_eof = False
         self._local_eof = False
         self._local_full = False
+        self._early: list[bytes] = []
         self._owed = 0
         self._ended = False
         self._on_end = on_end
@@ -46,7 +47,12 @@ class Relay(asyncio.Protocol):
             channel.reset("the local connection is gone")
             return
         channel.attach(self)
-        if self._local is not None and not self._local_eof:
+        for data in self._early:
+            channel.write(data)
+        self._early.clear()
+        if self._local_eof:
+            channel.write_eof()
+        elif self._local is not None:
             self._local.resume_reading()
 
     def refuse(self) -> None:
@@ -69,6 +75,11 @@ class Relay(asyncio.Protocol):
         self.bytes_up += len(data)
         if self._channel is not None:
             self._channel.write(data)
+        else:
+            # uvloop begins to read after `connection_made`, whatever was asked in it.
+            self._early.append(data)
+            if self._local is not None:
+                self._local.pause_reading()
 
     def eof_received(self) -> bool:
         self._local_eof = True

@@ -75,12 +75,13 @@ class Reverse:
         self._ready -= 1
         self.fill(SPARES + min(waiting, _BURST))
         self.active += 1
-        self._tasks.start(self._dial(channel, early), name=f"reverse {self.remote} dial")
-
-    async def _dial(self, channel: TunnelChannel, early: bytes) -> None:
-        relay = Relay(on_end=self._ended)
+        # Attached here and not in the task: the next bytes may be in the same packet.
         parked = _Parked(early)
         channel.attach(parked)
+        self._tasks.start(self._dial(channel, parked), name=f"reverse {self.remote} dial")
+
+    async def _dial(self, channel: TunnelChannel, parked: _Parked) -> None:
+        relay = Relay(on_end=self._ended)
         error = await self._connect(relay)
         while error is not None and error.errno in _REFUSED and not parked.over:
             if not await self._wait_for_port(self.local):
@@ -126,7 +127,6 @@ class _Offer:
         if len(self._buffer) < 4 + length:
             return
         early = self._buffer[4 + length :]
-        self._channel.on_first_data = None
         self._reverse.used(self._channel, waiting=waiting, early=early)
 
 
