@@ -2,38 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from towline.manifest import forms, ports, settings
+from towline.manifest import ports, settings
 from towline.manifest.fields import MANIFEST_FIELDS, UNUSED_SECTIONS
 from towline.manifest.model import (
-    Command,
     Entry,
     Forward,
     Manifest,
-    Metadata,
     Mode,
     PersistentVolume,
-    Probes,
-    SecretFile,
     Service,
     Settings,
-    Sync,
-    SyncFolder,
 )
-from towline.manifest.parse import ListNode, MapNode, Node, ScalarNode
+from towline.manifest.parse import MapNode, Node
 from towline.manifest.places import Findings, as_lines
-from towline.manifest.shapes import At, Record, Values, shortened
+from towline.manifest.shapes import At, Record, Values
+from towline.manifest.workload import Scope, local, secrets, workload
 
 
 def check(
-    root: Node, *, path: Path, folder: Path, findings: Findings, variables: Mapping[str, str]
+    root: Node,
+    *,
+    path: Path,
+    folder: Path,
+    findings: Findings,
+    variables: Mapping[str, str],
+    mode: Mode | None = None,
 ) -> Manifest:
-    """Make a Manifest of what was parsed.
+    """Make a Manifest of what was parsed; `mode` is every entry's, whatever it says.
 
     Raises:
         ManifestError: with one line for each problem, these and those that
@@ -42,16 +42,15 @@ def check(
     at = At("", findings, variables)
     values = _without_unused_sections(root, at)
     if values is None:
-        findings.raise_errors()
-        raise AssertionError("a root that cannot be read has an error")
+        findings.fail()
     file_settings = settings.merged(values, over=Settings())
     if values.has("keepFor") or values.has("giveBackAfter"):
         settings.check(file_settings, values, at)
     forwards: tuple[Forward, ...] = values.get("forward", ())
     entries: dict[str, Entry] = {}
     for name, entry in _entries(values, at):
-        scope = _Scope(name=name, values=entry, at=at.child("dev").child(name), folder=folder)
-        entries[name] = _entry(scope, forwards=forwards, over=file_settings)
+        scope = Scope(name=name, values=entry, at=at.child("dev").child(name), folder=folder)
+        entries[name] = _entry(scope, forwards=forwards, over=file_settings, override=mode)
     findings.raise_errors()
     return Manifest(
         path=path, folder=folder, entries=MappingProxyType(entries), forwards=forwards,
@@ -100,45 +99,46 @@ def _named(item: str | Values, dev: Node, at: At) -> tuple[str, Values] | None:
     return None if name is None else (name, item)
 
 
-@dataclass(frozen=True, slots=True)
-class _Scope:
-    """One entry, or one of its services, while it is made."""
-
-    name: str
-    values: Values
-    at: At
-    folder: Path
-
-    def error(self, key: str, message: str) -> None:
-        self.at.child(key).error(self.values.nodes[key], message)
-
-    def notice(self, key: str, message: str) -> None:
-        self.at.child(key).notice(self.values.nodes[key], message)
+def _times(values: Values) -> dict[str, Any]:
+    wait_s, resources_s = values.get("timeout", (None, None))
+    times = {"timeout_s": wait_s, "resources_timeout_s": resources_s or wait_s}
+    return {name: seconds for name, seconds in times.items() if seconds is not None}
 
 
-def _entry(scope: _Scope, *, forwards: tuple[Forward, ...], over: Settings) -> Entry:
+def _local_workdir(scope: Scope, said: Mode) -> Path:
+    text = scope.values.get("workdir")
+    if text is None:
+        return scope.folder
+    if said is Mode.SYNC:
+        scope.notice("workdir", f"'{text}' is in the container; here it is {scope.folder}")
+        return scope.folder
+    return local(scope, "workdir", text)
+
+
+def _entry(
+    scope: Scope, *, forwards: tuple[Forward, ...], over: Settings, override: Mode | None
+) -> Entry:
     values = scope.values
-    mode: Mode = values.get("mode", Mode.SYNC)
+    said: Mode = values.get("mode", Mode.SYNC)
+    mode = override or said
     entry_settings = settings.merged(values, over=over)
     if values.has("keepFor") or values.has("giveBackAfter"):
         settings.check(entry_settings, values, scope.at)
-    timeout_s, resources_timeout_s = values.get("timeout", (None, None))
-    names = {"interface": "interface", "remote": "remote", "sshServerPort": "ssh_server_port",
-             "autocreate": "autocreate", "reverse": "reverse"}  # fmt: skip
-    if timeout_s is not None:
-        names_and_times = {"timeout_s": timeout_s, "resources_timeout_s": timeout_s}
-    else:
-        names_and_times = {}
-    if resources_timeout_s is not None:
-        names_and_times["resources_timeout_s"] = resources_timeout_s
+    names = {
+        "interface": "interface",
+        "remote": "remote",
+        "sshServerPort": "ssh_server_port",
+        "autocreate": "autocreate",
+        "reverse": "reverse",
+    }
     entry = Entry(
-        **_workload(scope, mode=mode),
+        **workload(scope, mode=mode),
         **values.given(names),
-        **names_and_times,
+        **_times(values),
         mode=mode,
-        workdir=_local_workdir(scope) if mode is Mode.HYBRID else None,
+        workdir=_local_workdir(scope, said) if mode is Mode.HYBRID else None,
         forward=ports.with_global(values.get("forward", ()), forwards),
-        secrets=_secrets(scope),
+        secrets=secrets(scope),
         persistent_volume=_persistent_volume(scope),
         services=_services(scope, mode=mode),
         settings=entry_settings,
@@ -150,178 +150,7 @@ def _entry(scope: _Scope, *, forwards: tuple[Forward, ...], over: Settings) -> E
     return entry
 
 
-def _workload(scope: _Scope, *, mode: Mode) -> dict[str, Any]:
-    """What an entry and a service have in common, as keyword arguments."""
-    values = scope.values
-    names = {
-        "container": "container", "image": "image", "imagePullPolicy": "image_pull_policy",
-        "environment": "environment", "externalVolumes": "external_volumes",
-        "resources": "resources", "securityContext": "security_context",
-        "serviceAccount": "service_account", "nodeSelector": "node_selector",
-        "tolerations": "tolerations", "affinity": "affinity",
-        "priorityClassName": "priority_class_name", "lifecycle": "lifecycle",
-    }  # fmt: skip
-    selector = _selector(scope)
-    command, args = _command(scope, mode=mode)
-    sync, volumes = _folders(scope)
-    workload = values.get("name", scope.name) if selector is None else None
-    return values.given(names) | {
-        "name": scope.name, "place": values.node.place,
-        "places": MappingProxyType({key: node.place for key, node in values.nodes.items()}),
-        "workload": workload,
-        "selector": selector, "command": command, "args": args,
-        "container_workdir": _container_workdir(scope) if mode is Mode.SYNC else None,
-        "env_files": tuple(_local(scope, "envFiles", text) for text in values.get("envFiles", ())),
-        "sync": sync, "volumes": volumes, "metadata": _metadata(scope), "probes": _probes(scope),
-    }  # fmt: skip
-
-
-def _selector(scope: _Scope) -> Mapping[str, str] | None:
-    values = scope.values
-    if values.has("labels"):
-        if values.has("selector"):
-            scope.error("labels", "'selector' and 'labels' are both here, and mean the same")
-        else:
-            scope.notice("labels", "is called 'selector' now, and is taken for it")
-    selector: Mapping[str, str] | None = values.get("selector", values.get("labels"))
-    for key in ("selector", "labels"):
-        if values.has(key) and selector is not None and not selector:
-            scope.error(key, "an empty map selects every workload; write a label")
-    return selector or None
-
-
-def _command(scope: _Scope, *, mode: Mode) -> tuple[Command | None, Command | None]:
-    """The command with its arguments in it, and the arguments by themselves."""
-    command: Command | None = scope.values.get("command")
-    args: Command | None = scope.values.get("args")
-    for key in ("command", "args"):
-        value = scope.values.get(key)
-        if value is not None and "\0" in (value.shell or "".join(value.argv)):
-            scope.error(key, "has a NUL in it, which no command can")
-    if args is not None and command is None:
-        if mode is Mode.HYBRID:
-            scope.error("args", "there is no 'command' that these could follow")
-        return None, args
-    if command is None:
-        is_entry_in_sync = mode is Mode.SYNC and ".services[" not in scope.at.name
-        return (Command(shell="sh") if is_entry_in_sync else None), None
-    return (command if args is None else joined(command, args)), args
-
-
-def joined(command: Command, args: Command) -> Command:
-    """The command followed by arguments; a shell's text on either side makes it a shell's."""
-    if not command.is_shell and not args.is_shell:
-        return Command(argv=command.argv + args.argv)
-    return Command(shell=f"{command} {args}")
-
-
-def _container_workdir(scope: _Scope) -> PurePosixPath | None:
-    text = scope.values.get("workdir")
-    if text is None:
-        return None
-    try:
-        return forms.container_path(text)
-    except ValueError as error:
-        scope.error("workdir", f"'{shortened(text)}' {error}")
-        return None
-
-
-def _local_workdir(scope: _Scope) -> Path:
-    text = scope.values.get("workdir")
-    return scope.folder if text is None else _local(scope, "workdir", text)
-
-
-def _local(scope: _Scope, key: str, text: str) -> Path:
-    """A path on the laptop: relative to the folder of the file that it stands in."""
-    if "\0" in text:
-        scope.error(key, "has a NUL in it, which no path can")
-        text = text.replace("\0", "")
-    folder = scope.values.nodes[key].source.folder
-    if text == "~" or text.startswith("~/"):
-        home = scope.at.variables.get("HOME")
-        return Path(home or "~") / text[2:]
-    return folder / text
-
-
-def _folders(scope: _Scope) -> tuple[Sync, tuple[PurePosixPath, ...]]:
-    values = scope.values
-    sync = values.get("sync")
-    arguments: dict[str, Any] = {}
-    texts: Iterable[str] = ()
-    if isinstance(sync, Values):
-        texts = sync.get("folders", ())
-        arguments = sync.given({"compression": "compression", "verbose": "verbose",
-                                "rescanInterval": "rescan_interval_s"})  # fmt: skip
-    elif sync is not None:
-        texts = (sync,) if isinstance(sync, str) else sync
-    folders = [_sync_folder(scope, "sync", text) for text in texts]
-    volumes: list[PurePosixPath] = []
-    for text in values.get("volumes", ()):
-        if ":" in text:
-            scope.notice("volumes", f"'{text}' is a pair of folders, so it is taken for 'sync'")
-            folders.append(_sync_folder(scope, "volumes", text))
-        elif (path := _read(scope, "volumes", text, forms.container_path)) is not None:
-            volumes.append(path)
-    return Sync(folders=tuple(f for f in folders if f), **arguments), tuple(volumes)
-
-
-def _sync_folder(scope: _Scope, key: str, text: str) -> SyncFolder | None:
-    pair = _read(scope, key, text, forms.local_and_remote)
-    if pair is None:
-        return None
-    return SyncFolder(local=_local(scope, key, pair[0]), remote=pair[1],
-                      place=_place_of(scope.values.nodes[key], text))  # fmt: skip
-
-
-def _secrets(scope: _Scope) -> tuple[SecretFile, ...]:
-    read = [
-        SecretFile(local=_local(scope, "secrets", parts[0]), remote=parts[1], mode=parts[2],
-                   place=_place_of(scope.values.nodes["secrets"], text))
-        for text in scope.values.get("secrets", ())
-        if (parts := _read(scope, "secrets", text, forms.secret)) is not None
-    ]  # fmt: skip
-    return tuple(read)
-
-
-def _read(scope: _Scope, key: str, text: str, parse: Any) -> Any:
-    try:
-        return parse(text)
-    except ValueError as error:
-        node = scope.values.nodes[key]
-        place = _place_of(node, text)
-        scope.at.findings.error(place, f"{scope.at.name}.{key}: '{shortened(text)}' {error}")
-        return None
-
-
-def _place_of(node: Node, text: str) -> Any:
-    """The place of an item of a list, found by its text; else that of the whole."""
-    scalars = [node] if isinstance(node, ScalarNode) else _scalars(node)
-    return next((s.place for s in scalars if s.text == text), node.place)
-
-
-def _scalars(node: Node) -> list[ScalarNode]:
-    if isinstance(node, ScalarNode):
-        return [node]
-    children = node.items if isinstance(node, ListNode) else [value for _, value in node.entries]
-    return [scalar for child in children for scalar in _scalars(child)]
-
-
-def _metadata(scope: _Scope) -> Metadata:
-    metadata: Metadata = scope.values.get("metadata", Metadata())
-    older = scope.values.get("annotations")
-    if older is None:
-        return metadata
-    return Metadata(labels=metadata.labels, annotations={**older, **metadata.annotations})
-
-
-def _probes(scope: _Scope) -> Probes:
-    on = scope.values.get("healthchecks", False)
-    older = Probes(liveness=on, readiness=on, startup=on)
-    probes: Probes = scope.values.get("probes", older)
-    return probes
-
-
-def _persistent_volume(scope: _Scope) -> PersistentVolume:
+def _persistent_volume(scope: Scope) -> PersistentVolume:
     default = PersistentVolume(enabled=scope.values.has("volumes"))
     volume: PersistentVolume = scope.values.get("persistentVolume", default)
     if scope.values.has("volumes") and not volume.enabled:
@@ -329,12 +158,12 @@ def _persistent_volume(scope: _Scope) -> PersistentVolume:
     return volume
 
 
-def _services(scope: _Scope, *, mode: Mode) -> tuple[Service, ...]:
+def _services(scope: Scope, *, mode: Mode) -> tuple[Service, ...]:
     made = []
     for i, values in enumerate(scope.values.get("services", ())):
         at = scope.at.child("services").item(i)
-        inner = _Scope(name=values.get("name", ""), values=values, at=at, folder=scope.folder)
-        service = Service(**_workload(inner, mode=Mode.SYNC), replicas=values.get("replicas"))
+        inner = Scope(name=values.get("name", ""), values=values, at=at, folder=scope.folder)
+        service = Service(**workload(inner, mode=Mode.SYNC), replicas=values.get("replicas"))
         if not values.has("name") and service.selector is None:
             at.error(values.node, "which workload? write its 'name', or a 'selector'")
         if service.replicas is not None and service.replicas < 0:
@@ -345,7 +174,7 @@ def _services(scope: _Scope, *, mode: Mode) -> tuple[Service, ...]:
     return tuple(made)
 
 
-def _mode_notices(scope: _Scope, mode: Mode) -> None:
+def _mode_notices(scope: Scope, mode: Mode) -> None:
     if scope.values.has("initContainer"):
         scope.notice("initContainer", "is not used; nothing is injected by an init container")
     if mode is Mode.HYBRID:

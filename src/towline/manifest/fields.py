@@ -34,23 +34,33 @@ from towline.manifest.shapes import (
     Made,
     MapOf,
     OneOf,
+    OneOrMany,
     Record,
     Shape,
     Text,
     Values,
     choice,
     found,
-    one_or_many,
     record,
 )
 
-_PORT_JSON: Json = {"type": ["integer", "string"]}
+_PORT_JSON: Json = {
+    "type": ["integer", "string"],
+    "minimum": 1,
+    "maximum": 65535,
+    "pattern": r"^[0-9]+$|\$",
+}
+# `pattern` is asked of strings only.
+_BOOLEAN_JSON: Json = {
+    "type": ["boolean", "string"],
+    "pattern": r"^(true|false|yes|no|on|off)$|\$",
+}
 _NUMBER_JSON: Json = {"type": ["string", "number"]}
 _SCALAR_JSON: Json = {"type": ["string", "number", "boolean"]}
 
 TEXT = Text(str)
 PORT = Text(forms.port, _PORT_JSON, "a port")
-BOOLEAN = Text(forms.boolean, {"type": "boolean"}, "true or false")
+BOOLEAN = Text(forms.boolean, _BOOLEAN_JSON, "true or false")
 DURATION = Text(forms.duration, _NUMBER_JSON, "a time such as '5m'")
 NAME = Text(forms.object_name, what="a name")
 CONTAINER_PATH = Text(forms.container_path, what="an absolute path in the container")
@@ -136,7 +146,7 @@ class _Environment(Shape[tuple[Variable, ...]]):
 
     def schema(self) -> Json:
         return {
-            "oneOf": [
+            "anyOf": [
                 {"type": "array", "items": {"type": "string"}},
                 {
                     "type": "object",
@@ -181,7 +191,7 @@ _ONE_FORWARD: Shape[Forward] = OneOf(
         required=("localPort", "remotePort"),
     ),
 )
-FORWARD = one_or_many(_ONE_FORWARD)
+FORWARD = OneOrMany(_ONE_FORWARD)
 
 
 def _reverse(value: tuple[int, int], node: Node, _at: At) -> Reverse:
@@ -189,7 +199,7 @@ def _reverse(value: tuple[int, int], node: Node, _at: At) -> Reverse:
 
 
 _REVERSE_JSON: Json = {"type": "string", "pattern": r"^([0-9]+:[0-9]+|.*\$.*)$"}
-REVERSE: Shape[tuple[Reverse, ...]] = one_or_many(
+REVERSE: Shape[tuple[Reverse, ...]] = OneOrMany(
     Made(Text(forms.reverse, _REVERSE_JSON, "'remote:local'"), _reverse)
 )
 
@@ -254,7 +264,7 @@ SYNC: Shape[object] = OneOf(
     items=ListOf(Text(str, what="'local:remote'")),
     fields=Record(
         {
-            "folders": Field(one_or_many(TEXT), "Pairs 'local:remote' of folders."),
+            "folders": Field(OneOrMany(TEXT), "Pairs 'local:remote' of folders."),
             "compression": Field(BOOLEAN, "Compress what goes over."),
             "verbose": Field(BOOLEAN, "Tell of each file."),
             "rescanInterval": Field(DURATION, "How often everything is compared anew."),
@@ -334,11 +344,11 @@ WORKLOAD_FIELDS: Mapping[str, Field] = {
     "args": Field(COMMAND, "Arguments after the command."),
     "workdir": Field(TEXT, "Where the command runs: in the container, or (hybrid) on the laptop."),
     "environment": Field(_Environment(), "Variables of the process; they beat all others."),
-    "envFiles": Field(one_or_many(TEXT), "Files of variables; a later one beats an earlier one."),
+    "envFiles": Field(OneOrMany(TEXT), "Files of variables; a later one beats an earlier one."),
     "sync": Field(SYNC, "Folders kept in step: 'local:remote'."),
-    "volumes": Field(one_or_many(TEXT), "Folders of the container kept over sessions."),
+    "volumes": Field(OneOrMany(TEXT), "Folders of the container kept over sessions."),
     "externalVolumes": Field(
-        one_or_many(Made(Text(forms.external_volume, what="'claim:/path'"), _external_volume)),
+        OneOrMany(Made(Text(forms.external_volume, what="'claim:/path'"), _external_volume)),
         "Claims that exist, mounted: 'claim:/path' or 'claim:subpath:/path'.",
     ),
     "resources": Field(kube.RESOURCES, "Requests and limits of the dev container."),
@@ -378,7 +388,7 @@ ENTRY_FIELDS: Mapping[str, Field] = {
     "forward": Field(FORWARD, "Laptop → cluster: 'local:remote' or 'local:service:remote'."),
     "reverse": Field(REVERSE, "Cluster → laptop: 'remote:local'."),
     "interface": Field(_HOST, "The laptop's address for all ports; default: localhost."),
-    "secrets": Field(one_or_many(TEXT), "Files put into the container: 'local:remote:mode'."),
+    "secrets": Field(OneOrMany(TEXT), "Files put into the container: 'local:remote:mode'."),
     "persistentVolume": Field(PERSISTENT_VOLUME, "The claim that keeps folders over sessions."),
     "autocreate": Field(BOOLEAN, "Make the workload if there is none of that name."),
     "services": Field(ListOf(_SERVICE), "Further workloads with the same folders."),

@@ -33,8 +33,14 @@ def find(start: Path) -> Path | None:
     return None
 
 
-def load(path: Path, *, environ: Mapping[str, str]) -> Manifest:
+def load(path: Path, *, environ: Mapping[str, str], mode: Mode | None = None) -> Manifest:
     """Read a manifest, with what it extends and the `.env` beside it.
+
+    Args:
+        path: the file.
+        environ: the laptop's environment; it beats the `.env`.
+        mode: read every entry as if it said this (`up --mode`), for much of an
+            entry means another thing in the other mode.
 
     Raises:
         ManifestError: one line for each problem, `FILE:LINE:COLUMN: message`.
@@ -44,11 +50,16 @@ def load(path: Path, *, environ: Mapping[str, str]) -> Manifest:
     source = _source(path)
     variables = {**_dotenv(source.folder, environ, findings), **environ}
     root = _read(path, findings=findings, variables=variables, above=())
-    findings_before = len(findings.errors)
     if root is None:
-        findings.raise_errors()
-        raise AssertionError(f"{findings_before} errors for a file that cannot be read")
-    return check(root, path=path, folder=source.folder, findings=findings, variables=variables)
+        findings.fail()
+    return check(
+        root,
+        path=path,
+        folder=source.folder,
+        findings=findings,
+        variables=variables,
+        mode=mode,
+    )
 
 
 def check_files(entry: Entry) -> None:

@@ -80,7 +80,7 @@ def parse(text: str, *, source: Source, findings: Findings) -> Node | None:
         return None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = _place(mark, source) if mark else Place(source.name, 1, 1)
+        place = _within(text, _place(mark, source)) if mark else Place(source.name, 1, 1)
         context = f" ({error.context})" if error.context else ""
         findings.error(place, f"this is not YAML: {error.problem or error.context}{context}")
     except yaml.reader.ReaderError as error:
@@ -209,6 +209,14 @@ def _place(mark: Any, source: Source) -> Place:
     return Place(source.name, mark.line + 1, mark.column + 1)
 
 
+def _within(text: str, place: Place) -> Place:
+    """What is missing at the end of the text is missing after its last line, not below."""
+    lines = text.rstrip("\n").split("\n")
+    if place.line <= len(lines):
+        return place
+    return Place(place.file, len(lines), len(lines[-1]) + 1)
+
+
 def _unreadable(error: yaml.reader.ReaderError) -> str:
     code = error.character if isinstance(error.character, int) else ord(error.character[:1] or "?")
     return f"this is not YAML: the character U+{code:04X} may not stand here"
@@ -216,7 +224,7 @@ def _unreadable(error: yaml.reader.ReaderError) -> str:
 
 def _place_of_character(error: yaml.reader.ReaderError, text: str, source: Source) -> Place:
     # libyaml counts bytes of UTF-8, the Python reader counts characters.
-    if error.encoding == "utf-8":
+    if error.encoding != "unicode":
         before = text.encode("utf-8", "surrogatepass")[: error.position].decode("utf-8", "ignore")
     else:
         before = text[: error.position]

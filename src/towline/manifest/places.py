@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import NoReturn
 
 from towline.errors import ManifestError
 
@@ -62,7 +63,11 @@ class Findings:
     def raise_errors(self) -> None:
         """Raise ManifestError with one line a problem, if there is one."""
         if self.errors:
-            raise ManifestError("\n".join(as_lines(self.errors)))
+            self.fail()
+
+    def fail(self) -> NoReturn:
+        """Raise ManifestError with the errors there are."""
+        raise ManifestError("\n".join(as_lines(self.errors)))
 
 
 def as_lines(found: Iterable[tuple[Place, str]]) -> tuple[str, ...]:

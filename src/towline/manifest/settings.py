@@ -22,16 +22,16 @@ from towline.manifest.shapes import (
     Field,
     Made,
     OneOf,
+    OneOrMany,
     Shape,
     Text,
     Values,
     choice,
-    one_or_many,
     record,
 )
 
 _TEXT = Text(str)
-_GLOBS = one_or_many(Text(str, what="a name or a pattern such as 'AWS_*'"))
+_GLOBS = OneOrMany(Text(str, what="a name or a pattern such as 'AWS_*'"))
 _DURATION = Text(forms.duration, {"type": ["string", "number"]}, "a time such as '2m'")
 _REACH = choice(
     {"on": Reach.ON, "true": Reach.ON, "env": Reach.ENV, "off": Reach.OFF, "false": Reach.OFF}

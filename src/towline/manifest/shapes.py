@@ -19,6 +19,8 @@ from towline.manifest.places import Dialect, Findings, Place
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 Json = dict[str, Any]
+# What an editor cannot judge: the value is only known once it is expanded.
+VARIABLE_JSON: Json = {"type": "string", "pattern": r"\$"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,8 @@ def choice(values: Mapping[str, T]) -> Text[T]:
             raise ValueError(f"is none of {', '.join(values)}{tail}")
         return values[text]
 
-    return Text(parse, {"type": "string", "enum": list(values)}, "one of " + ", ".join(values))
+    json: Json = {"anyOf": [{"enum": list(values)}, VARIABLE_JSON]}
+    return Text(parse, json, "one of " + ", ".join(values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +220,7 @@ class OneOf(Shape[T]):
         return shape.read(node, at)
 
     def schema(self) -> Json:
-        return {"oneOf": [shape.schema() for shape in self._shapes()]}
+        return {"anyOf": [shape.schema() for shape in self._shapes()]}
 
     def _shapes(self) -> list[Shape[T]]:
         return [s for s in (self.scalar, self.items, self.fields) if s is not None]
@@ -263,13 +266,24 @@ class Anything(Shape[object]):
         return "anything"
 
 
-def one_or_many(shape: Shape[T]) -> Shape[tuple[T, ...]]:
+@dataclass(frozen=True, slots=True)
+class OneOrMany(Shape[tuple[T, ...]]):
     """A value by itself, or a list of such values."""
-    one: Shape[tuple[T, ...]] = Made(shape, lambda value, _node, _at: (value,))
-    many: Shape[tuple[T, ...]] = ListOf(shape)
-    # A shape of maps takes a map by itself as well as a scalar.
-    fields = one if isinstance(shape, Record | OneOf | Made) else None
-    return OneOf(scalar=one, items=many, fields=fields)
+
+    shape: Shape[T]
+
+    def read(self, node: Node, at: At) -> tuple[T, ...] | None:
+        if isinstance(node, ListNode):
+            return ListOf(self.shape).read(node, at)
+        value = self.shape.read(node, at)
+        return None if value is None else (value,)
+
+    def schema(self) -> Json:
+        return {"anyOf": [self.shape.schema(), ListOf(self.shape).schema()]}
+
+    @property
+    def forms(self) -> str:
+        return f"{self.shape.forms} or a list"
 
 
 @dataclass(frozen=True, slots=True)
