@@ -16,6 +16,7 @@ from towline.errors import UsageError
 if TYPE_CHECKING:
     from towline.cluster.api import Api
     from towline.manifest.model import Entry, Manifest
+    from towline.session.local import LocalSession
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -128,3 +129,20 @@ def run(job: Coroutine[Any, Any, T]) -> T:
     except ImportError:  # Windows
         return asyncio.run(job)
     return uvloop.run(job)
+
+
+@asynccontextmanager
+async def open_session_api(session: LocalSession) -> AsyncIterator[Api]:
+    """The way to the cluster that a session of this laptop uses."""
+    from towline.cluster.access import Access
+    from towline.cluster.api import Api
+    from towline.cluster.kubeconfig import read_target
+
+    environ = {**os.environ}
+    if session.kubeconfig:
+        environ["KUBECONFIG"] = session.kubeconfig
+    target = read_target(environ=environ, context=session.context, namespace=session.namespace)
+    async with Api(
+        Access(target, environ=environ), namespace=session.namespace, environ=environ
+    ) as api:
+        yield api

@@ -103,8 +103,12 @@ def config(service: str | None, file: Path | None, output: str) -> None:
 
 
 @click.command(epilog=_SCHEMA_EPILOG)
-def schema() -> None:
-    """Print the manifest's JSON Schema, for editors."""
+@output_option
+def schema(output: str) -> None:
+    """Print the manifest's JSON Schema, for editors.
+
+    It is JSON in any case.
+    """
     from towline.manifest.schema import json_schema
 
     _print(json_schema())

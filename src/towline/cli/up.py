@@ -100,7 +100,7 @@ def up(
     from towline.ui.lines import JsonLines
     from towline.ui.terminal import Terminal
 
-    log = os.environ.get("TOWLINE_DETACHED_OUTPUT")
+    is_detached = bool(os.environ.pop("TOWLINE_DETACHED", ""))
     interactive = sys.stdin.isatty() and sys.stderr.isatty() and output == "text"
     options = Options(
         manifest=manifest.path,
@@ -112,7 +112,7 @@ def up(
         end_other_session=end_other_session,
         exit_with_command=exit_with_command,
         terminal=interactive,
-        output=Path(log) if log else None,
+        keep_output=is_detached,
     )
     events: Events = JsonLines() if output == "json" else Terminal()
     for notice in manifest.notices:

@@ -18,7 +18,7 @@ class Options:
         assume_yes: take every question as answered with yes.
         exit_with_command: end the session when the command fails, too.
         terminal: lend the terminal to the command.
-        output: where the command's output goes instead (`--detach`).
+        keep_output: keep the command's output in a file, for `logs` (`--detach`).
     """
 
     manifest: Path
@@ -30,5 +30,5 @@ class Options:
     end_other_session: bool = False
     exit_with_command: bool = False
     terminal: bool = True
-    output: Path | None = None
+    keep_output: bool = False
     ready_timeout_s: float = 120.0

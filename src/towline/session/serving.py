@@ -159,7 +159,7 @@ class Serving:
             env=values,
             cwd=check_folder(self._entry),
             terminal=self._options.terminal,
-            output=self._options.output,
+            output=self._session.log if self._options.keep_output else None,
             on_stopped=self._stopped,
         ) as process:
             self._process = process

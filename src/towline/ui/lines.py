@@ -5,10 +5,17 @@ from __future__ import annotations
 import json
 import re
 import sys
-from dataclasses import asdict
-from typing import TextIO
+from dataclasses import asdict, fields
+from typing import Any, TextIO, get_args
 
 from towline.session.events import Event
+
+
+def _name(kind: type) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", kind.__name__).lower()
+
+
+_KINDS: dict[str, Any] = {_name(kind): kind for kind in get_args(Event)}
 
 
 class JsonLines:
@@ -18,6 +25,18 @@ class JsonLines:
         self._stream = stream or sys.stderr
 
     def __call__(self, event: Event) -> None:
-        name = re.sub(r"(?<!^)(?=[A-Z])", "-", type(event).__name__).lower()
-        self._stream.write(json.dumps({"event": name, **asdict(event)}) + "\n")
+        self._stream.write(json.dumps({"event": _name(type(event)), **asdict(event)}) + "\n")
         self._stream.flush()
+
+
+def event_of(values: dict[str, Any]) -> Event | None:
+    """The event in such an object; None for one that this version does not know."""
+    kind = _KINDS.get(str(values.get("event")))
+    if kind is None:
+        return None
+    known = {field.name for field in fields(kind)}
+    try:
+        event: Event = kind(**{k: v for k, v in values.items() if k in known})
+    except TypeError:
+        return None
+    return event

@@ -1,0 +1,122 @@
+"""`towline up --detach`: the session in a process of its own, and what it says meanwhile."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from towline._kit.paths import folders, private
+from towline.errors import PodError
+
+if TYPE_CHECKING:
+    from towline.manifest.model import Entry
+
+# How often the child's events are looked for; people read them.
+_LOOK_EVERY_S = 0.05
+# Beyond the pod's own time-out: connecting, the process's start, the takeover.
+_SLACK_S = 120.0
+
+
+def detached(entry: Entry, *, wait: str, output: str) -> int:
+    """Start `up` again in the background, show its events until it is far enough.
+
+    Returns:
+        0 once the service is here (or the process started, with `--wait=started`);
+        the child's exit code when it ends before.
+
+    Raises:
+        PodError: it is not far enough in time; the child is ended, and restores.
+    """
+    folder = private(folders(os.environ).state) / "detached"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix="up-", suffix=".events", dir=folder)
+    with os.fdopen(handle, "wb") as events:
+        child = subprocess.Popen(
+            _command(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=events,
+            env={**os.environ, "TOWLINE_DETACHED": "1"},
+            start_new_session=True,
+        )
+    until = "command-started" if wait == "started" else "takeover"
+    try:
+        return _follow(Path(name), child, until=until, deadline_s=entry.timeout_s + _SLACK_S,
+                       output=output)
+    except KeyboardInterrupt:
+        child.send_signal(signal.SIGTERM)
+        child.wait()
+        return 130
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _command() -> list[str]:
+    """This very command line without `--detach`, its events as JSON, with nobody to ask."""
+    words = sys.argv[1:]
+    own, rest = (words, [])
+    if "--" in words:
+        own, rest = words[: words.index("--")], words[words.index("--") :]
+    kept = [w for w in own if w not in ("-d", "--detach")]
+    return [sys.executable, "-m", "towline.cli.main", *kept, "-o", "json", *rest]
+
+
+def _follow(
+    events: Path, child: subprocess.Popen[bytes], *, until: str, deadline_s: float, output: str
+) -> int:
+    deadline = time.monotonic() + deadline_s
+    show = _Show(output)
+    with events.open() as file:
+        while True:
+            line = file.readline()
+            if line.endswith("\n"):
+                if show(line) == until:
+                    return 0
+                continue
+            if line:
+                file.seek(file.tell() - len(line))
+            code = child.poll()
+            if code is not None:
+                for late in file:
+                    show(late)
+                return code if code >= 0 else 128 - code
+            if time.monotonic() > deadline:
+                child.send_signal(signal.SIGTERM)
+                child.wait()
+                raise PodError(
+                    f"the service is not here after {deadline_s:.0f} s; the session was ended",
+                    hint="without --detach the command's own output says why",
+                )
+            time.sleep(_LOOK_EVERY_S)
+
+
+class _Show:
+    """Shows the child's lines, and tells which step each one means."""
+
+    def __init__(self, output: str) -> None:
+        from towline.ui.terminal import Terminal
+
+        self._output = output
+        self._terminal = Terminal()
+
+    def __call__(self, line: str) -> str | None:
+        from towline.ui.lines import event_of
+
+        try:
+            values: dict[str, Any] = json.loads(line)
+        except ValueError:
+            sys.stderr.write(line)  # an error, in the words of `main`
+            return None
+        if self._output == "json":
+            sys.stderr.write(line)
+        elif (event := event_of(values)) is not None:
+            self._terminal(event)
+        name = str(values.get("event"))
+        return "takeover" if values.get("stage") == "takeover" and name == "stage-done" else name

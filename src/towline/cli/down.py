@@ -1,0 +1,107 @@
+"""`towline down`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from towline.cli.common import cluster_options, open_api, output_option, run
+from towline.errors import UsageError
+
+_EPILOG = """\b
+Examples:
+  towline down               the only session of yours in the namespace
+  towline down frontend      that one, from any machine, without the manifest
+  towline down --all         all of yours in the namespace
+"""
+_READY_WITHIN_S = 120.0
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("service", required=False)
+@cluster_options
+@output_option
+@click.option("--all", "everything", is_flag=True, help="End all of your sessions there.")
+@click.option("--end-other-session", is_flag=True, help="End it also if it is somebody else's.")
+def down(
+    service: str | None,
+    kubeconfig: Path | None,
+    context: str | None,
+    namespace: str | None,
+    output: str,
+    everything: bool,
+    end_other_session: bool,
+) -> None:
+    """End a session and give the cluster back.
+
+    Works from any machine: what was there is written down in the cluster.
+    """
+    from towline.session.local import sessions
+
+    here = [s for s in sessions() if service is None or service in (s.entry, s.session)]
+    if namespace is None and context is None and kubeconfig is None and len(here) == 1:
+        # The session knows where it is, better than the kubeconfig of this minute.
+        namespace, context = here[0].namespace, here[0].context
+        kubeconfig = Path(here[0].kubeconfig) if _is_one_file(here[0].kubeconfig) else None
+    ended = run(
+        _down(
+            service,
+            everything=everything,
+            anyones=end_other_session,
+            kubeconfig=kubeconfig,
+            context=context,
+            namespace=namespace,
+        )
+    )
+    if output == "json":
+        click.echo(json.dumps({"ended": ended}))
+    elif not ended:
+        click.echo("nothing to end", err=True)
+
+
+def _is_one_file(text: str) -> bool:
+    return bool(text) and Path(text).is_file()
+
+
+async def _down(
+    service: str | None,
+    *,
+    everything: bool,
+    anyones: bool,
+    kubeconfig: Path | None,
+    context: str | None,
+    namespace: str | None,
+) -> list[str]:
+    from towline.session.end import end_session, find_records
+    from towline.session.events import Restored, Warned
+    from towline.session.prepare import this_owner
+    from towline.ui.terminal import Terminal
+
+    import time
+
+    tell = Terminal()
+    async with open_api(kubeconfig=kubeconfig, context=context, namespace=namespace) as api:
+        found = await find_records(api, service)
+        if service is None:
+            mine = [r for r in found if str(r.owner) == str(this_owner())]
+            if len(mine) > 1 and not everything:
+                names = ", ".join(r.entry for r in mine)
+                raise UsageError(
+                    f"you have {len(mine)} sessions in namespace {api.namespace}: {names}",
+                    hint="name one, or end them all with --all",
+                )
+            found = mine
+        for record in found:
+            began = time.monotonic()
+            await end_session(
+                api,
+                record,
+                anyones=anyones,
+                report=lambda text: tell(Warned(text=text)),
+                ready_timeout_s=_READY_WITHIN_S,
+            )
+            text = f"{record.kind} {record.workload} is back at {record.replicas}"
+            tell(Restored(text=text, seconds=time.monotonic() - began))
+        return [record.session for record in found]

@@ -1,0 +1,89 @@
+"""`towline exec` and `towline run`: commands inside a running session."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from towline.cli.common import manifest_option, open_session_api, read_manifest, run as run_async
+from towline.errors import UsageError
+
+_PASS_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+
+
+def split_service(words: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
+    """`[SERVICE] -- COMMAND…`: click drops the `--`, so it is looked for in what was typed."""
+    typed = sys.argv[1:]
+    if "--" in typed:
+        command = tuple(typed[typed.index("--") + 1 :])
+        before = words[: len(words) - len(command)]
+        if len(before) > 1:
+            raise UsageError(f"one service at a time: {' '.join(before)}")
+        return (before[0] if before else None), command
+    return (words[0] if words else None), words[1:]
+
+
+@click.command(
+    "exec",
+    context_settings=_PASS_ON,
+    epilog="\b\nExamples:\n  towline exec frontend -- ls -l /app\n"
+    "  towline exec                        a shell, where the image has one\n"
+    "  tar c . | towline exec frontend -- tar x -C /tmp",
+)
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[SERVICE] [-- COMMAND...]")
+def exec_(words: tuple[str, ...]) -> int:
+    """Run a command in the dev container, with a terminal if there is one."""
+    service, command = split_service(words)
+    return run_async(_exec(service, command))
+
+
+async def _exec(service: str | None, command: tuple[str, ...]) -> int:
+    from towline.session.attach import attached, pick_session
+    from towline.transport.command import run_in_container
+
+    session = pick_session(service)
+    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    async with open_session_api(session) as api, attached(session, api=api) as ssh:
+        return await run_in_container(ssh, command, terminal=terminal)
+
+
+@click.command(
+    context_settings=_PASS_ON,
+    epilog="\b\nExamples:\n  towline run -- npm test\n  towline run frontend -- env",
+)
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[SERVICE] [-- COMMAND...]")
+@manifest_option
+def run(words: tuple[str, ...], file: Path | None) -> int:
+    """Run a command here, in the service's folder, with the session's environment."""
+    service, command = split_service(words)
+    if not command:
+        raise UsageError("no command is given", hint="towline run -- COMMAND…")
+    return run_async(_run(service, command))
+
+
+async def _run(service: str | None, command: tuple[str, ...]) -> int:
+    from towline.manifest.model import Command
+    from towline.process import supervised
+    from towline.session.attach import attached, pick_session
+    from towline.session.environment import session_environment
+
+    session = pick_session(service)
+    manifest = read_manifest(Path(session.manifest))
+    entry = manifest.entries[session.entry]
+    async with open_session_api(session) as api, attached(session, api=api) as ssh:
+        services = (await api.list_("services")).get("items") or []
+        environment = session_environment(
+            entry, await ssh.control.environ(), services=services, namespace=session.namespace
+        )
+    folder = entry.workdir or Path.cwd()
+    async with supervised(
+        command=Command(argv=command),
+        env=environment.values,
+        cwd=folder,
+        terminal=sys.stdin.isatty() and os.isatty(2),
+    ) as process:
+        ending = await process.ended()
+    return ending.exit_code

@@ -1,0 +1,76 @@
+"""`towline status`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from towline.cli.common import cluster_options, open_api, output_option, run
+from towline.errors import ClusterError
+
+
+@click.command(epilog="Example:  towline status -o json")
+@cluster_options
+@output_option
+def status(
+    kubeconfig: Path | None, context: str | None, namespace: str | None, output: str
+) -> None:
+    """Show your sessions, and others' in the namespace: stage, ports, line."""
+    rows = run(_rows(kubeconfig=kubeconfig, context=context, namespace=namespace))
+    if output == "json":
+        click.echo(json.dumps({"sessions": rows}, indent=1))
+        return
+    if not rows:
+        click.echo("no sessions; begin one with `towline up`")
+    for row in rows:
+        for line in _lines(row):
+            click.echo(line)
+
+
+def _lines(row: dict[str, Any]) -> list[str]:
+    from towline.ui.view import printable
+
+    if "error" in row:
+        return [f"the cluster's other sessions cannot be seen: {printable(row['error'])}"]
+    lines = [
+        f"{row['service']} · {row['mode']} · namespace {row['namespace']} · "
+        f"context {row['context']} · session {row['session']}",
+        f"  stage    {row['stage']}, gate {row['gate']}",
+        f"  owner    {row['owner']} since {row['since']}" + (" (here)" if row["here"] else ""),
+    ]
+    if row["ports"]:
+        lines.append(f"  ports    {' · '.join(row['ports'])}")
+    if row.get("command"):
+        lines.append(f"  command  {row['command']} (process {row['command_pid']})")
+    if row.get("pod"):
+        line = row["line"]
+        trip = f"{line['round_trip_ms']} ms" if line["round_trip_ms"] is not None else "unknown"
+        since = f", connected since {line['connected_since']}" if line["connected_since"] else ""
+        lines.append(f"  line     pod {row['pod']}, round trip {trip}{since}, "
+                     f"{_size(line['bytes_in'])} in, {_size(line['bytes_out'])} out")
+    return [printable(line) for line in lines]
+
+
+def _size(count: int) -> str:
+    size = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"
+
+
+async def _rows(
+    *, kubeconfig: Path | None, context: str | None, namespace: str | None
+) -> list[dict[str, Any]]:
+    from towline.session.end import session_rows
+
+    try:
+        async with open_api(kubeconfig=kubeconfig, context=context, namespace=namespace) as api:
+            return await session_rows(api)
+    except ClusterError as error:
+        # What this laptop knows is worth showing also without the cluster.
+        return [*await session_rows(None), {"error": error.message}]

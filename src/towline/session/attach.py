@@ -1,0 +1,68 @@
+"""A second connection to a running session, for `exec`, `run`, `env`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from towline.cluster.api import Api
+from towline.errors import ConnectionLost, UsageError
+from towline.session.local import LocalSession, sessions
+from towline.transport.ssh import SshSession
+
+
+def pick_session(name: str | None, *, namespace: str | None = None) -> LocalSession:
+    """The session of that name (entry, workload or id), or the only one of this laptop.
+
+    Raises:
+        UsageError: there is none, or which one is not said.
+    """
+    running = [s for s in sessions() if namespace in (None, s.namespace)]
+    if name is not None:
+        found = [s for s in running if name in (s.entry, s.workload, s.session)]
+        if len(found) == 1:
+            return found[0]
+        running = found or running
+        if not found:
+            raise UsageError(
+                f"there is no session {name!r} on this machine "
+                f"(there: {_names(running) or 'none'})",
+                hint=f"begin one: towline up {name}",
+            )
+    if len(running) == 1:
+        return running[0]
+    if not running:
+        raise UsageError("there is no session on this machine", hint="begin one: towline up")
+    raise UsageError(
+        f"there are {len(running)} sessions: {_names(running)}",
+        hint=f"name one, or its id: {running[0].session}",
+    )
+
+
+def _names(found: list[LocalSession]) -> str:
+    return ", ".join(f"{s.entry} ({s.namespace}, {s.session})" for s in found)
+
+
+@asynccontextmanager
+async def attached(session: LocalSession, *, api: Api) -> AsyncIterator[SshSession]:
+    """A line and an SSH connection of one's own to a session's dev pod.
+
+    Raises:
+        ConnectionLost: the session has no pod at the moment.
+    """
+    from towline.line.carrier import CarrierDialler
+    from towline.line.line import resumable_line
+    from towline.transport.ssh import ssh_session
+
+    if session.pod is None:
+        raise ConnectionLost(
+            f"session {session.session} has no dev pod yet (stage: {session.stage})",
+            hint="try again when `towline status` says that it is connected",
+        )
+    keys = session.keys()
+    dialler = CarrierDialler(api, pod=session.pod, port=session.line_port)
+    async with (
+        resumable_line(dial=dialler.dial, key=keys.line_key) as line,
+        ssh_session(line, keys=keys) as ssh,
+    ):
+        yield ssh
