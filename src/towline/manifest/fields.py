@@ -55,15 +55,14 @@ _BOOLEAN_JSON: Json = {
     "type": ["boolean", "string"],
     "pattern": r"^(true|false|yes|no|on|off)$|\$",
 }
-_NUMBER_JSON: Json = {"type": ["string", "number"]}
 _SCALAR_JSON: Json = {"type": ["string", "number", "boolean"]}
 
 TEXT = Text(str)
 PORT = Text(forms.port, _PORT_JSON, "a port")
 BOOLEAN = Text(forms.boolean, _BOOLEAN_JSON, "true or false")
-DURATION = Text(forms.duration, _NUMBER_JSON, "a time such as '5m'")
-NAME = Text(forms.object_name, what="a name")
-CONTAINER_PATH = Text(forms.container_path, what="an absolute path in the container")
+DURATION = settings.DURATION
+_NAME_JSON: Json = {"type": "string", "pattern": r"^[a-z0-9][a-z0-9.-]*$|\$"}
+NAME = Text(forms.object_name, _NAME_JSON, "a name")
 
 
 def _command(value: str | tuple[str, ...], _node: Node, _at: At) -> Command | None:
@@ -259,12 +258,13 @@ LIFECYCLE: Shape[Lifecycle] = OneOf(
 )
 
 # Local paths stay text here: they are made absolute where the file's folder is known.
+_PAIR = Text(str, {"type": "string", "pattern": r"^.+:/.*$|\$"}, "'local:remote'")
 SYNC: Shape[object] = OneOf(
-    scalar=Text(str, what="'local:remote'"),
-    items=ListOf(Text(str, what="'local:remote'")),
+    scalar=_PAIR,
+    items=ListOf(_PAIR),
     fields=Record(
         {
-            "folders": Field(OneOrMany(TEXT), "Pairs 'local:remote' of folders."),
+            "folders": Field(OneOrMany(_PAIR), "Pairs 'local:remote' of folders."),
             "compression": Field(BOOLEAN, "Compress what goes over."),
             "verbose": Field(BOOLEAN, "Tell of each file."),
             "rescanInterval": Field(DURATION, "How often everything is compared anew."),
@@ -348,7 +348,7 @@ WORKLOAD_FIELDS: Mapping[str, Field] = {
     "sync": Field(SYNC, "Folders kept in step: 'local:remote'."),
     "volumes": Field(OneOrMany(TEXT), "Folders of the container kept over sessions."),
     "externalVolumes": Field(
-        OneOrMany(Made(Text(forms.external_volume, what="'claim:/path'"), _external_volume)),
+        OneOrMany(Made(Text(forms.external_volume, _PAIR.json, "'claim:/path'"), _external_volume)),
         "Claims that exist, mounted: 'claim:/path' or 'claim:subpath:/path'.",
     ),
     "resources": Field(kube.RESOURCES, "Requests and limits of the dev container."),
@@ -388,7 +388,7 @@ ENTRY_FIELDS: Mapping[str, Field] = {
     "forward": Field(FORWARD, "Laptop → cluster: 'local:remote' or 'local:service:remote'."),
     "reverse": Field(REVERSE, "Cluster → laptop: 'remote:local'."),
     "interface": Field(_HOST, "The laptop's address for all ports; default: localhost."),
-    "secrets": Field(OneOrMany(TEXT), "Files put into the container: 'local:remote:mode'."),
+    "secrets": Field(OneOrMany(_PAIR), "Files put into the container: 'local:remote:mode'."),
     "persistentVolume": Field(PERSISTENT_VOLUME, "The claim that keeps folders over sessions."),
     "autocreate": Field(BOOLEAN, "Make the workload if there is none of that name."),
     "services": Field(ListOf(_SERVICE), "Further workloads with the same folders."),

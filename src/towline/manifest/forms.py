@@ -38,14 +38,15 @@ def port(text: str) -> Port:
 
 
 def forward(text: str) -> tuple[Port, str | None, Port]:
-    """`local:remote` or `local:service:remote`."""
+    """`local:remote` or `local:service:remote`; an IPv6 address stands in brackets."""
     local, first, rest = text.partition(":")
     host, second, remote = rest.rpartition(":")
     if not first:
         raise ValueError("is not a forward; write 'local:remote' or 'local:service:remote'")
     if second and not _HOST.fullmatch(host):
         raise ValueError(f"has no host name in '{host}'; write 'local:service:remote'")
-    return _part(local, "local"), host if second else None, _part(remote, "remote")
+    name = host.strip("[]") if second else None
+    return _part(local, "local"), name, _part(remote, "remote")
 
 
 def reverse(text: str) -> tuple[Port, Port]:

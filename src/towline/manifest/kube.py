@@ -93,7 +93,11 @@ TOLERATION = TreeOf("key", "operator", "value", "effect", "tolerationSeconds")
 
 LABELS = MapOf(Text(forms.label_value, what="a label's value"), key=forms.label_key)
 ANNOTATIONS = MapOf(Text(str), key=forms.label_key)
-QUANTITY = Text(forms.quantity, {"type": ["string", "number"]}, "a quantity such as '500m'")
+QUANTITY = Text(
+    forms.quantity,
+    {"type": ["string", "number"], "pattern": r"^[+-]?[0-9.]+([a-zA-Z]i?|[eE][+-]?[0-9]+)?$|\$"},
+    "a quantity such as '500m'",
+)
 QUANTITIES = MapOf(QUANTITY, key=forms.label_key)
 
 

@@ -109,11 +109,10 @@ class Forward:
         if self.labels is not None:
             labels = ",".join(f"{k}={v}" for k, v in self.labels.items())
             return f"{self.local}:[{labels}]:{self.remote}"
-        return (
-            f"{self.local}:{self.host}:{self.remote}"
-            if self.host
-            else (f"{self.local}:{self.remote}")
-        )
+        if self.host is None:
+            return f"{self.local}:{self.remote}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.local}:{host}:{self.remote}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,11 @@ from towline.manifest.shapes import (
 
 _TEXT = Text(str)
 _GLOBS = OneOrMany(Text(str, what="a name or a pattern such as 'AWS_*'"))
-_DURATION = Text(forms.duration, {"type": ["string", "number"]}, "a time such as '2m'")
+DURATION = Text(
+    forms.duration,
+    {"type": ["string", "number"], "pattern": r"^([0-9.]+(ms|s|m|h|d)?)+$|\$"},
+    "a time such as '5m'",
+)
 _REACH = choice(
     {"on": Reach.ON, "true": Reach.ON, "env": Reach.ENV, "off": Reach.OFF, "false": Reach.OFF}
 )
@@ -103,9 +107,9 @@ ENTRY_FIELDS: Mapping[str, Field] = {
     "dropEnvironment": _own(_GLOBS, "Variables that the process never gets."),
     "files": _own(_FILES, "The container's files on the laptop."),
     "names": _own(_NAMES, "The cluster's names on the laptop."),
-    "giveBackAfter": _own(_DURATION, "When a dead laptop's traffic goes back; default 2m."),
-    "keepFor": _own(_DURATION, "When all of a dead laptop's session is removed; default 10m."),
-    "holdFor": _own(_DURATION, "How long new connections wait for a restart; default 10s."),
+    "giveBackAfter": _own(DURATION, "When a dead laptop's traffic goes back; default 2m."),
+    "keepFor": _own(DURATION, "When all of a dead laptop's session is removed; default 10m."),
+    "holdFor": _own(DURATION, "How long new connections wait for a restart; default 10s."),
     "initContainers": _own(
         choice({i.value: i for i in InitContainers}), "Whether init containers run again."
     ),

@@ -7,7 +7,7 @@ that what an editor accepts and what `up` accepts cannot drift apart.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar, cast
 
@@ -59,7 +59,11 @@ class At:
 
 
 class Shape(Generic[T_co]):
-    """What a field may look like."""
+    """What a field may look like.
+
+    Plain classes, here and below: a dataclass takes a millisecond to make on a
+    slow core, and `up` waits for all of them.
+    """
 
     def read(self, node: Node, at: At) -> T_co | None:
         """The value, or None after an error has been noted in `at`."""
@@ -105,7 +109,6 @@ def shortened(text: str) -> str:
     return text if len(text) <= 60 else text[:57] + "…"
 
 
-@dataclass(frozen=True, slots=True)
 class Text(Shape[T]):
     """A scalar that `parse` understands; it raises ValueError with the reason.
 
@@ -113,10 +116,18 @@ class Text(Shape[T]):
     environment (commands).
     """
 
-    parse: Callable[[str], T]
-    json: Json = field(default_factory=lambda: {"type": "string"})
-    what: str = "a text"
-    expands: bool = True
+    def __init__(
+        self,
+        parse: Callable[[str], T],
+        json: Json | None = None,
+        what: str = "a text",
+        *,
+        expands: bool = True,
+    ) -> None:
+        self.parse = parse
+        self.json: Json = {"type": "string"} if json is None else json
+        self.what = what
+        self.expands = expands
 
     def read(self, node: Node, at: At) -> T | None:
         if not isinstance(node, ScalarNode):
@@ -153,9 +164,9 @@ def choice(values: Mapping[str, T]) -> Text[T]:
     return Text(parse, json, "one of " + ", ".join(values))
 
 
-@dataclass(frozen=True, slots=True)
 class ListOf(Shape[tuple[T, ...]]):
-    shape: Shape[T]
+    def __init__(self, shape: Shape[T]) -> None:
+        self.shape = shape
 
     def read(self, node: Node, at: At) -> tuple[T, ...] | None:
         if not isinstance(node, ListNode):
@@ -172,12 +183,12 @@ class ListOf(Shape[tuple[T, ...]]):
         return "a list"
 
 
-@dataclass(frozen=True, slots=True)
 class MapOf(Shape[Mapping[str, T]]):
     """A map with keys of the user's choice, each checked by `key`."""
 
-    shape: Shape[T]
-    key: Callable[[str], str] = str
+    def __init__(self, shape: Shape[T], key: Callable[[str], str] = str) -> None:
+        self.shape = shape
+        self.key = key
 
     def read(self, node: Node, at: At) -> Mapping[str, T] | None:
         if not isinstance(node, MapNode):
@@ -203,13 +214,19 @@ class MapOf(Shape[Mapping[str, T]]):
         return "a map"
 
 
-@dataclass(frozen=True, slots=True)
 class OneOf(Shape[T]):
     """Another shape for each kind of node."""
 
-    scalar: Shape[T] | None = None
-    items: Shape[T] | None = None
-    fields: Shape[T] | None = None
+    def __init__(
+        self,
+        *,
+        scalar: Shape[T] | None = None,
+        items: Shape[T] | None = None,
+        fields: Shape[T] | None = None,
+    ) -> None:
+        self.scalar = scalar
+        self.items = items
+        self.fields = fields
 
     def read(self, node: Node, at: At) -> T | None:
         kinds = {ScalarNode: self.scalar, ListNode: self.items, MapNode: self.fields}
@@ -230,15 +247,15 @@ class OneOf(Shape[T]):
         return " or ".join(dict.fromkeys(shape.forms for shape in self._shapes()))
 
 
-@dataclass(frozen=True, slots=True)
 class Made(Shape[T]):
     """What another shape reads, made into something else.
 
     `make` gets the node and where it is, and may note errors and return None.
     """
 
-    shape: Shape[Any]
-    make: Callable[[Any, Node, At], T | None]
+    def __init__(self, shape: Shape[Any], make: Callable[[Any, Node, At], T | None]) -> None:
+        self.shape = shape
+        self.make = make
 
     def read(self, node: Node, at: At) -> T | None:
         value = self.shape.read(node, at)
@@ -266,11 +283,11 @@ class Anything(Shape[object]):
         return "anything"
 
 
-@dataclass(frozen=True, slots=True)
 class OneOrMany(Shape[tuple[T, ...]]):
     """A value by itself, or a list of such values."""
 
-    shape: Shape[T]
+    def __init__(self, shape: Shape[T]) -> None:
+        self.shape = shape
 
     def read(self, node: Node, at: At) -> tuple[T, ...] | None:
         if isinstance(node, ListNode):
@@ -329,12 +346,12 @@ class Values:
         return {names[k]: v for k, v in self._values.items() if k in names}
 
 
-@dataclass(frozen=True, slots=True)
 class Record(Shape[Values]):
     """A map with known fields."""
 
-    fields: Mapping[str, Field]
-    required: tuple[str, ...] = ()
+    def __init__(self, fields: Mapping[str, Field], required: tuple[str, ...] = ()) -> None:
+        self.fields = fields
+        self.required = required
 
     def read(self, node: Node, at: At) -> Values | None:
         if is_absent(node):

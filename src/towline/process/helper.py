@@ -269,6 +269,8 @@ def child(spec: dict[str, object], status: int, *, terminal: int, hangup: object
         os.chdir(spec["cwd"])  # type: ignore[arg-type]
         stage = "exec"
         execute(spec["argv"], spec["env"])  # type: ignore[arg-type]
+    except InterpreterMissing:
+        os.write(status, marshal.dumps(("interpreter", 2)))
     except OSError as error:
         os.write(status, marshal.dumps((stage, error.errno or 0)))
     except BaseException as error:
@@ -277,25 +279,31 @@ def child(spec: dict[str, object], status: int, *, terminal: int, hangup: object
         os._exit(127)
 
 
+class InterpreterMissing(Exception):
+    """The file is there; what its first line names is not."""
+
+
 def execute(argv: list[bytes], env: dict[bytes, bytes]) -> None:
     """execvpe, but with the PATH of the command's environment, and its errors kept apart.
 
     Raises:
         PermissionError: it was found, and cannot be executed.
-        FileNotFoundError: it was not found, or its interpreter was not.
+        InterpreterMissing: it was found, the interpreter in its first line was not.
+        FileNotFoundError: it was not found.
     """
     name = argv[0]
     if b"/" in name:
         folders = [b""]
     else:
         folders = [d or b"." for d in env.get(b"PATH", os.defpath.encode()).split(b":")]
-    refused: OSError | None = None
+    refused: Exception | None = None
     for folder in folders:
         path = folder + b"/" + name if folder else name
         try:
             os.execve(path, argv, env)
-        except (FileNotFoundError, NotADirectoryError) as error:
-            refused = refused or (error if os.path.exists(path) else None)
+        except (FileNotFoundError, NotADirectoryError):
+            if os.path.exists(path):
+                refused = refused or InterpreterMissing()
         except PermissionError as error:
             refused = error
         except OSError as error:

@@ -3,6 +3,9 @@
 From the system's own table, so that nothing is connected to that did not ask for
 it: a debug port takes the first connection for its debugger. Only where the
 table cannot be read (macOS) is one connection tried.
+
+What is not `async` here reads /proc and blocks: about a millisecond for the
+table, some tens for all processes' descriptors.
 """
 
 from __future__ import annotations
@@ -87,7 +90,7 @@ async def is_listening(port: Port, *, host: str = "localhost") -> bool:
 
     `localhost` means either family; another host must be listened on as such.
     """
-    table = listeners()
+    table = await asyncio.to_thread(listeners)
     if table is None:
         return await answers(port, host=host)
     mine = [entry for entry in table if entry.port == port]

@@ -331,20 +331,19 @@ def command_failure(stage: str, number: int, *, name: str, cwd: str) -> CommandE
             f"the command's folder {cwd} cannot be entered: {reason}",
             hint="change 'workdir' in the manifest; it is relative to the manifest's folder",
         )
+    if stage == "interpreter":
+        return CommandError(
+            f"'{name}' cannot be run: the interpreter in its first line is not there",
+            hint="look at what stands after '#!' in it",
+        )
     if number == errno.ENOENT and "/" not in name:
         return CommandError(
             f"there is no command '{name}' on this machine",
             hint="install it, or change 'command' in the manifest; it is looked for in PATH",
         )
     if number == errno.ENOENT:
-        path = Path(cwd, name)
-        if path.exists():
-            return CommandError(
-                f"'{name}' cannot be run: the interpreter in its first line is not there",
-                hint=f"look at the first line of {path}",
-            )
         return CommandError(
-            f"there is no file {path} to run",
+            f"there is no file {Path(cwd, name)} to run",
             hint="change 'command' in the manifest; it is relative to 'workdir'",
         )
     if number == errno.EACCES:

@@ -125,11 +125,11 @@ def test_forwards_in_all_forms() -> None:
     api = entry(
         "forward:\n- 8080:80\n- 5432:db:5432\n- {localPort: 1, remotePort: 2}\n"
         "- {localPort: 3, remotePort: 4, name: cache}\n"
-        "- {localPort: '${P}', remotePort: 6, labels: {app: mq}}\n",
+        "- {localPort: '${P}', remotePort: 6, labels: {app: mq}}\n- 7:[fd00::7]:8\n",
         variables={"P": "5"},
     )
     assert list(map(str, api.forward)) == ["8080:80", "5432:db:5432", "1:2", "3:cache:4",
-                                           "5:[app=mq]:6"]  # fmt: skip
+                                           "5:[app=mq]:6", "7:[fd00::7]:8"]  # fmt: skip
     assert [str(entry("forward: 1:2").forward[0]), str(entry("reverse: 1:2").reverse[0])] == [
         "1:2"
     ] * 2

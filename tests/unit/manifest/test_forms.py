@@ -47,7 +47,7 @@ def test_what_is_no_port(text: str) -> None:
         ("5432:db:5432", (5432, "db", 5432)),
         ("1:db.shop.svc.cluster.local:2", (1, "db.shop.svc.cluster.local", 2)),
         ("1:10.0.0.7:2", (1, "10.0.0.7", 2)),
-        ("1:[fd00::7]:2", (1, "[fd00::7]", 2)),
+        ("1:[fd00::7]:2", (1, "fd00::7", 2)),
         ("1:_srv._tcp.db:2", (1, "_srv._tcp.db", 2)),
     ],
 )

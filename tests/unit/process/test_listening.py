@@ -61,7 +61,7 @@ async def test_a_port_that_is_listened_on(listener: socket.socket) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-async def test_whose_it_is(listener: socket.socket) -> None:
+def test_whose_it_is(listener: socket.socket) -> None:
     port = Port(listener.getsockname()[1])
     owner = owner_of(port)
     assert owner is not None and owner.pid == os.getpid()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -21,6 +22,10 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 ENV = dict(os.environb)
 LADDER = (Rung(signal.SIGINT, 0.4), Rung(signal.SIGTERM, 0.4), Rung(signal.SIGKILL, 5.0))
+
+
+async def below(process: Process) -> set[int]:
+    return set(await asyncio.to_thread(tree, process.helper_pid)) - {process.helper_pid}
 
 
 def shell(text: str) -> Command:
@@ -125,7 +130,7 @@ async def test_a_group_that_ignores_int_and_term_is_killed_whole(tmp_path: Path)
         "echo ready; while :; do sleep 0.1; done"
     )
     async with started(text, tmp_path) as process:
-        pids = tree(process.helper_pid) - {process.helper_pid}
+        pids = await below(process)
         assert await process.stop() == Ending(signal=9)
         assert process.left == ()
         assert not any(map(is_alive, pids))
@@ -211,7 +216,7 @@ async def test_cancelling_stops_it(tmp_path: Path) -> None:
 
 async def test_a_killed_helper_takes_the_command_along(tmp_path: Path) -> None:
     async with started("sleep 500 & echo ready; sleep 500", tmp_path) as process:
-        pids = tree(process.helper_pid) - {process.helper_pid}
+        pids = await below(process)
         os.kill(process.helper_pid, signal.SIGKILL)
         async with asyncio.timeout(10):
             assert await process.ended() == Ending(signal=9)
@@ -223,16 +228,17 @@ async def test_a_hundred_thousand_bytes_of_environment_arrive(tmp_path: Path) ->
     assert await output(shell("echo ${#BIG}"), tmp_path, env=env) == "100000\n"
 
 
-async def test_stdin_is_passed_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+async def test_stdin_is_passed_on(loop: str) -> None:
     # In a process of its own: pytest's own stdin is closed.
     code = (
-        "import asyncio, os, sys; from pathlib import Path\n"
+        f"import os, sys, {loop}; from pathlib import Path\n"
         "from towline.process import supervised; from towline.manifest.model import Command\n"
         "async def main():\n"
         "    async with supervised(command=Command(argv=('cat',)), env=dict(os.environb),\n"
         "                          cwd=Path('/'), terminal=False) as p:\n"
         "        await p.ended()\n"
-        "asyncio.run(main())"
+        f"{loop}.run(main())"
     )
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-c", code, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
@@ -240,6 +246,19 @@ async def test_stdin_is_passed_on(tmp_path: Path) -> None:
     async with asyncio.timeout(15):
         out, _ = await child.communicate(b"through\n")
     assert out == b"through\n"
+
+
+def test_every_module_can_be_imported_without_the_parts_of_unix() -> None:
+    code = (
+        "import asyncio, subprocess, sys\n"  # which need them themselves on this system
+        "for name in ('fcntl', 'termios', 'pty', 'resource', 'grp', 'pwd'):\n"
+        "    sys.modules[name] = None\n"
+        "import towline.process, towline.process.listening, towline.process.helper\n"
+        "import towline.manifest, towline.environ, towline.environ.dotenv, towline._kit.paths\n"
+        "from towline.process.terminal import Terminal\n"
+        "assert Terminal.of_this_process() is None\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
 
 
 class started:
