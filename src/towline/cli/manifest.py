@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from towline.cli.common import manifest_option, output_option
+from towline.cli.common import manifest_option, output_option, read_manifest
 from towline.errors import UsageError
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def validate(file: Path | None, output: str) -> None:
     from towline.errors import ManifestError
 
     try:
-        manifest = _read(file)
+        manifest = read_manifest(file)
     except ManifestError as error:
         if output == "json":
             _print({"valid": False, "problems": error.message.splitlines(), "notices": []})
@@ -84,7 +83,7 @@ def config(service: str | None, file: Path | None, output: str) -> None:
     """
     from towline.manifest.plain import as_manifest, as_plain
 
-    manifest = _read(file)
+    manifest = read_manifest(file)
     plain = as_plain(manifest)
     if service is not None:
         if service not in manifest.entries:
@@ -130,18 +129,6 @@ def _missing(manifest: Manifest) -> list[str]:
         except ManifestError as error:
             missing += error.message.splitlines()
     return list(dict.fromkeys(missing))
-
-
-def _read(file: Path | None) -> Manifest:
-    from towline.manifest import find, load
-
-    path = file or find(Path.cwd())
-    if path is None:
-        raise UsageError(
-            f"there is no manifest in {Path.cwd()} or above it",
-            hint="write a towline.yml, or name one with -f FILE",
-        )
-    return load(path, environ=os.environ)
 
 
 def _print(value: Any) -> None:

@@ -8,7 +8,8 @@ awaiting; nothing above may parse YAML of its own.
     check_files(entry)     what an entry names on the laptop must be there
 """
 
-from towline.manifest.files import check_files, find, load
+from typing import TYPE_CHECKING, Any
+
 from towline.manifest.model import (
     Command,
     Entry,
@@ -41,6 +42,9 @@ from towline.manifest.model import (
     Workload,
 )
 from towline.manifest.places import Place
+
+if TYPE_CHECKING:
+    from towline.manifest.files import check_files, find, load
 
 __all__ = [
     "Command",
@@ -77,3 +81,13 @@ __all__ = [
     "find",
     "load",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Reading brings PyYAML and the table of fields, 50 ms together; `status`, `down`
+    # and the layers above need only the model.
+    if name in ("check_files", "find", "load"):
+        from towline.manifest import files
+
+        return getattr(files, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
