@@ -20,7 +20,8 @@ from towline.manifest.model import (
 )
 from towline.manifest.parse import MapNode, Node
 from towline.manifest.places import Findings, as_lines
-from towline.manifest.shapes import At, Record, Values
+from towline.manifest.records import Record, Values
+from towline.manifest.shapes import At
 from towline.manifest.workload import Scope, local, secrets, workload
 
 

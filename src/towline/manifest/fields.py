@@ -25,23 +25,20 @@ from towline.manifest.model import (
     Variable,
 )
 from towline.manifest.parse import ListNode, MapNode, Node, ScalarNode
+from towline.manifest.records import Field, Record, Values, record
 from towline.manifest.shapes import (
     Anything,
     At,
-    Field,
     Json,
     ListOf,
     Made,
     MapOf,
     OneOf,
     OneOrMany,
-    Record,
     Shape,
     Text,
-    Values,
     choice,
     found,
-    record,
 )
 
 _PORT_JSON: Json = {

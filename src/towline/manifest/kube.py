@@ -12,18 +12,8 @@ from types import MappingProxyType
 from towline.manifest import forms
 from towline.manifest.model import Metadata, Resources, Tree
 from towline.manifest.parse import ListNode, MapNode, Node
-from towline.manifest.shapes import (
-    At,
-    Field,
-    Json,
-    MapOf,
-    Shape,
-    Text,
-    Values,
-    found,
-    note_unknown,
-    record,
-)
+from towline.manifest.records import Field, Values, record
+from towline.manifest.shapes import At, Json, MapOf, Shape, Text, found, note_unknown
 
 _INTEGERS = frozenset(
     {"runAsUser", "runAsGroup", "fsGroup", "supplementalGroups", "weight", "tolerationSeconds"}

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from towline.manifest.model import Entry, Forward, Port
 from towline.manifest.places import Place
-from towline.manifest.shapes import At, Values
+from towline.manifest.records import Values
+from towline.manifest.shapes import At
 
 
 def with_global(own: tuple[Forward, ...], shared: tuple[Forward, ...]) -> tuple[Forward, ...]:

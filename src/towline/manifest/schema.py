@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from towline.manifest.fields import MANIFEST_FIELDS
-from towline.manifest.shapes import Json, Record
+from towline.manifest.records import Record
+from towline.manifest.shapes import Json
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

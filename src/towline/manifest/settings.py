@@ -17,18 +17,8 @@ from towline.manifest.model import (
     Reach,
     Settings,
 )
-from towline.manifest.shapes import (
-    At,
-    Field,
-    Made,
-    OneOf,
-    OneOrMany,
-    Shape,
-    Text,
-    Values,
-    choice,
-    record,
-)
+from towline.manifest.records import Field, Values, record
+from towline.manifest.shapes import At, Made, OneOf, OneOrMany, Shape, Text, choice
 
 _TEXT = Text(str)
 _GLOBS = OneOrMany(Text(str, what="a name or a pattern such as 'AWS_*'"))

@@ -12,7 +12,8 @@ from towline.manifest import forms
 from towline.manifest.model import Command, Metadata, Mode, Probes, SecretFile, Sync, SyncFolder
 from towline.manifest.parse import ListNode, MapNode, Node, ScalarNode
 from towline.manifest.places import Place
-from towline.manifest.shapes import At, Values, shortened
+from towline.manifest.records import Values
+from towline.manifest.shapes import At, shortened
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import marshal
 import os
 import socket
@@ -18,6 +17,7 @@ from typing import Any, cast
 from towline.errors import CommandError
 from towline.manifest.model import Command
 from towline.process.ending import DEFAULT_LADDER, Ending, Rung
+from towline.process.failure import command_failure
 from towline.process.terminal import Terminal
 
 _HELPER = Path(__file__).with_name("helper.py")
@@ -319,39 +319,6 @@ class Process:
         name = os.fsdecode(argv[0])
         cwd = os.fsdecode(self._spec["cwd"])  # type: ignore[arg-type]
         return command_failure(stage, number, name=name, cwd=cwd)
-
-
-def command_failure(stage: str, number: int, *, name: str, cwd: str) -> CommandError:
-    """The sentence for an errno that came up while the command was being started."""
-    reason = os.strerror(number) if number else stage
-    if stage == "cwd":
-        if number == errno.ENOENT:
-            reason = "there is no such folder"
-        return CommandError(
-            f"the command's folder {cwd} cannot be entered: {reason}",
-            hint="change 'workdir' in the manifest; it is relative to the manifest's folder",
-        )
-    if stage == "interpreter":
-        return CommandError(
-            f"'{name}' cannot be run: the interpreter in its first line is not there",
-            hint="look at what stands after '#!' in it",
-        )
-    if number == errno.ENOENT and "/" not in name:
-        return CommandError(
-            f"there is no command '{name}' on this machine",
-            hint="install it, or change 'command' in the manifest; it is looked for in PATH",
-        )
-    if number == errno.ENOENT:
-        return CommandError(
-            f"there is no file {Path(cwd, name)} to run",
-            hint="change 'command' in the manifest; it is relative to 'workdir'",
-        )
-    if number == errno.EACCES:
-        return CommandError(
-            f"'{name}' may not be executed",
-            hint=f"make it executable: chmod +x {name}",
-        )
-    return CommandError(f"'{name}' cannot be started: {reason}")
 
 
 def _resolve(future: asyncio.Future[Any] | None, value: object) -> None:

@@ -11,17 +11,8 @@ from collections.abc import Iterator
 import pytest
 
 from towline.manifest import fields
-from towline.manifest.shapes import (
-    Field,
-    Json,
-    ListOf,
-    Made,
-    MapOf,
-    OneOf,
-    OneOrMany,
-    Record,
-    Shape,
-)
+from towline.manifest.records import Field, Record
+from towline.manifest.shapes import Json, ListOf, Made, MapOf, OneOf, OneOrMany, Shape
 
 from .reading import problems, read
 
@@ -157,7 +148,7 @@ dev:
     sync: {folders: [.:/app], compression: true, verbose: false, rescanInterval: 300}
     timeout: {default: 3m, resources: 5m}
     tolerations: [{key: a, operator: Exists}]
-    volumes: [/root/.cache]
+    volumes: [/home/node/.cache]
     workdir: /app
 """
     manifest = read(text.replace(", labels: {}", ""))
