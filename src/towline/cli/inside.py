@@ -8,22 +8,27 @@ from pathlib import Path
 
 import click
 
-from towline.cli.common import manifest_option, open_session_api, read_manifest, run as run_async
+from towline.cli.common import open_session_api, read_manifest
+from towline.cli.common import run as run_async
 from towline.errors import UsageError
 
 _PASS_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
 
 def split_service(words: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
-    """`[SERVICE] -- COMMAND…`: click drops the `--`, so it is looked for in what was typed."""
-    typed = sys.argv[1:]
-    if "--" in typed:
-        command = tuple(typed[typed.index("--") + 1 :])
-        before = words[: len(words) - len(command)]
-        if len(before) > 1:
-            raise UsageError(f"one service at a time: {' '.join(before)}")
-        return (before[0] if before else None), command
-    return (words[0] if words else None), words[1:]
+    """`[SERVICE] [-- COMMAND…]`: what is before `--`, and what is behind it.
+
+    click keeps a `--` behind the first word and drops one that comes first.
+    """
+    if "--" in words:
+        before, command = words[: words.index("--")], words[words.index("--") + 1 :]
+    elif "--" in sys.argv:
+        before, command = (), words
+    else:
+        before, command = words[:1], words[1:]
+    if len(before) > 1:
+        raise UsageError(f"one service at a time: {' '.join(before)}")
+    return (before[0] if before else None), command
 
 
 @click.command(
@@ -55,8 +60,7 @@ async def _exec(service: str | None, command: tuple[str, ...]) -> int:
     epilog="\b\nExamples:\n  towline run -- npm test\n  towline run frontend -- env",
 )
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[SERVICE] [-- COMMAND...]")
-@manifest_option
-def run(words: tuple[str, ...], file: Path | None) -> int:
+def run(words: tuple[str, ...]) -> int:
     """Run a command here, in the service's folder, with the session's environment."""
     service, command = split_service(words)
     if not command:

@@ -34,9 +34,10 @@ async def run_in_container(ssh: SshSession, argv: Sequence[str], *, terminal: bo
         try:
             process: asyncssh.SSHClientProcess[bytes] = await ssh.connection.create_process(
                 command,
-                stdin=sys.stdin.buffer,
-                stdout=sys.stdout.buffer,
-                stderr=sys.stderr.buffer,
+                # Copies: asyncssh closes what it is given when the command ends.
+                stdin=os.fdopen(os.dup(0), "rb", buffering=0),
+                stdout=os.fdopen(os.dup(1), "wb", buffering=0),
+                stderr=os.fdopen(os.dup(2), "wb", buffering=0),
                 term_type=os.environ.get("TERM", "xterm") if terminal else None,
                 term_size=tuple(size) if size else None,
                 encoding=None,
