@@ -6,14 +6,19 @@ import asyncio
 import os
 import shlex
 import signal
-import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 import asyncssh
 
+from towline._kit.tasks import Tasks
+from towline._kit.together import together
 from towline.errors import ConnectionLost
 from towline.transport.ssh import SshSession
+
+_CHUNK_BYTES = 64 * 1024
+_CHUNKS_AHEAD = 16
 
 
 async def run_in_container(ssh: SshSession, argv: Sequence[str], *, terminal: bool) -> int:
@@ -28,28 +33,68 @@ async def run_in_container(ssh: SshSession, argv: Sequence[str], *, terminal: bo
     Raises:
         ConnectionLost: the connection ended first.
     """
-    command = shlex.join(argv) if argv else None
-    size = os.get_terminal_size(sys.stdin.fileno()) if terminal else None
-    with _blocking_restored(), _raw(terminal):
-        try:
+    size = tuple(os.get_terminal_size(0)) if terminal else None
+    try:
+        async with Tasks() as tasks:
             process: asyncssh.SSHClientProcess[bytes] = await ssh.connection.create_process(
-                command,
-                # Copies: asyncssh closes what it is given when the command ends.
-                stdin=os.fdopen(os.dup(0), "rb", buffering=0),
-                stdout=os.fdopen(os.dup(1), "wb", buffering=0),
-                stderr=os.fdopen(os.dup(2), "wb", buffering=0),
+                shlex.join(argv) if argv else None,
                 term_type=os.environ.get("TERM", "xterm") if terminal else None,
-                term_size=tuple(size) if size else None,
+                term_size=size,
                 encoding=None,
             )
-            with _following_size(process, terminal):
-                result = await process.wait()
-        except (asyncssh.Error, OSError) as error:
-            raise ConnectionLost(f"the command's channel ended: {error}") from error
-    if result.exit_signal:
-        name = f"SIG{result.exit_signal[0]}"
-        return 128 + getattr(signal, name, signal.SIGTERM)
-    return result.exit_status if result.exit_status is not None else 255
+            with _raw(terminal), _following_size(process, terminal):
+                tasks.start(_send_input(process), name="stdin")
+                await together(_show(process.stdout, 1), _show(process.stderr, 2))
+                await process.wait_closed()
+    except (asyncssh.Error, OSError) as error:
+        raise ConnectionLost(f"the command's channel ended: {error}") from error
+    if process.exit_signal:
+        name = f"SIG{process.exit_signal[0]}"
+        return 128 + int(getattr(signal, name, signal.SIGTERM))
+    return process.exit_status if process.exit_status is not None else 255
+
+
+# Our own three streams may be files, pipes, terminals or /dev/null, and are shared with
+# whoever started us: an event loop cannot watch the first and makes the others
+# non-blocking for everybody. Threads read and write them as they are.
+
+
+async def _send_input(process: asyncssh.SSHClientProcess[bytes]) -> None:
+    loop = asyncio.get_running_loop()
+    chunks: asyncio.Queue[bytes] = asyncio.Queue()
+    room = threading.Semaphore(_CHUNKS_AHEAD)
+
+    def read() -> None:
+        while True:
+            room.acquire()
+            try:
+                data = os.read(0, _CHUNK_BYTES)
+            except OSError:
+                data = b""
+            with suppress(RuntimeError):  # the loop is closed: nobody wants it any more
+                loop.call_soon_threadsafe(chunks.put_nowait, data)
+            if not data:
+                return
+
+    # A daemon: it may sit in `read` on a terminal for ever, and must not hold the exit.
+    threading.Thread(target=read, name="stdin", daemon=True).start()
+    with suppress(OSError, asyncssh.Error):
+        while data := await chunks.get():
+            process.stdin.write(data)
+            await process.stdin.drain()
+            room.release()
+        process.stdin.write_eof()
+
+
+async def _show(source: asyncssh.SSHReader[bytes], fd: int) -> None:
+    while data := await source.read(_CHUNK_BYTES):
+        await asyncio.to_thread(_write_all, fd, data)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
 
 
 @contextmanager
@@ -61,28 +106,12 @@ def _raw(terminal: bool) -> Iterator[None]:
     import termios
     import tty
 
-    stdin = sys.stdin.fileno()
-    before = termios.tcgetattr(stdin)
-    tty.setraw(stdin)
+    before = termios.tcgetattr(0)
+    tty.setraw(0)
     try:
         yield
     finally:
-        termios.tcsetattr(stdin, termios.TCSADRAIN, before)
-
-
-@contextmanager
-def _blocking_restored() -> Iterator[None]:
-    """The event loop makes our stdin and stdout non-blocking; whoever shares them must not be."""
-    before = {}
-    for fd in (0, 1, 2):
-        with suppress(OSError):
-            before[fd] = os.get_blocking(fd)
-    try:
-        yield
-    finally:
-        for fd, blocking in before.items():
-            with suppress(OSError):
-                os.set_blocking(fd, blocking)
+        termios.tcsetattr(0, termios.TCSADRAIN, before)
 
 
 @contextmanager
@@ -94,7 +123,7 @@ def _following_size(
         return
 
     def changed() -> None:
-        columns, lines = os.get_terminal_size(sys.stdin.fileno())
+        columns, lines = os.get_terminal_size(0)
         process.change_terminal_size(columns, lines)
 
     loop = asyncio.get_running_loop()
