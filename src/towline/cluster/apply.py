@@ -233,12 +233,18 @@ async def _watch_original(api: Api, record: Record, done: Callable[[JsonObject],
     )
 
 
-async def remove_dev_workload(api: Api, record: Record) -> None:
-    """Delete the dev workload and wait until its pods are gone."""
+async def remove_dev_workload(api: Api, record: Record, *, wait: bool) -> None:
+    """Delete the dev workload and the session's keys; `wait` until its pods are gone.
+
+    Without waiting the pod ends by itself: its agent passes connections on for as long
+    as nodes still send some.
+    """
     await together(
         api.delete("deployments", record.names.dev_workload),
         api.delete("secrets", record.names.secret),
     )
+    if not wait:
+        return
     await until_gone(api, "pods", labels=f"{LABEL_SESSION}={record.session}")
 
 
@@ -320,7 +326,8 @@ async def restore(
     """
     late: TowlineError | None = None
     if record.handover is Handover.EXCLUSIVE:
-        await remove_dev_workload(api, record)
+        # What they have in common is free only when the dev pod is gone.
+        await remove_dev_workload(api, record, wait=True)
     serves = await start_original(api, record, report=report)
     if serves and wait:
         try:
@@ -328,7 +335,7 @@ async def restore(
                 await original_ready(api, record)
         except TimeoutError:
             late = not_ready_in_time(record, ready_timeout_s)
-    await remove_dev_workload(api, record)
+    await remove_dev_workload(api, record, wait=False)
     await put_back_original(api, record)
     await remove_record(api, record)
     if late is not None:

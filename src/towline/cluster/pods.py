@@ -234,11 +234,6 @@ async def service_only_at(api: Api, service: str, address: str) -> None:
     await _service_endpoints(api, service, lambda ready: ready == {address})
 
 
-async def service_not_at(api: Api, service: str, address: str) -> None:
-    """Wait until a Service does not lead to `address` any more."""
-    await _service_endpoints(api, service, lambda ready: address not in ready)
-
-
 async def _service_endpoints(
     api: Api, service: str, done: Callable[[set[str]], bool]
 ) -> None:

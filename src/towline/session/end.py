@@ -103,10 +103,6 @@ async def end_session(
     if client is not None and await _client_ends(api, client, record):
         return
     await apply.restore(api, record, report=report, ready_timeout_s=ready_timeout_s)
-    # Without a record the garbage collector knows of no owner: what bears the
-    # session's name goes by name.
-    if not record.uid:
-        await apply.remove_dev_workload(api, record)
 
 
 async def _client_ends(api: Api, client: local.LocalSession, record: Record) -> bool:

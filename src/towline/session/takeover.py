@@ -12,7 +12,7 @@ from towline._kit.tasks import finish
 from towline._kit.together import together
 from towline.cluster import apply
 from towline.cluster.api import Api
-from towline.cluster.pods import DevPod, pod_ready, service_not_at, service_only_at
+from towline.cluster.pods import DevPod, pod_ready, service_only_at
 from towline.errors import ClusterError, ConnectionLost, TowlineError
 from towline.manifest.model import Handover
 from towline.payload.pieces import Piece
@@ -153,12 +153,9 @@ async def give_back(
         targets = await _original_addresses(api, record)
         if targets:
             await current.ssh.control.route("pass", to=targets)
+        # Nobody waits for the Services to follow: until the nodes have, the agent passes
+        # on what still comes, also while its pod ends.
         await current.ssh.control.gate(is_open=False)
-        services = sorted({str(port["service"]) for port in record.ports})
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_ENDPOINTS_S):
-                for service in services:
-                    await service_not_at(api, service, current.pod.address)
 
 
 async def _original_addresses(api: Api, record: Record) -> dict[int, list[str]]:
