@@ -1,0 +1,141 @@
+// Package agent joins the parts: listeners, lines, SSH, tunnels, gate.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+
+	"towline.dev/agent/internal/command"
+	"towline.dev/agent/internal/config"
+	"towline.dev/agent/internal/control"
+	"towline.dev/agent/internal/gate"
+	"towline.dev/agent/internal/line"
+	"towline.dev/agent/internal/memory"
+	"towline.dev/agent/internal/sshd"
+	"towline.dev/agent/internal/tunnel"
+)
+
+const (
+	// drainFor: open connections get this long after SIGTERM. The pod's own grace
+	// period (30 s) is longer; a developer waits for `down`.
+	drainFor = 5 * time.Second
+	// drainLook is how often it is seen whether any are left.
+	drainLook = 20 * time.Millisecond
+	// lastWords is what the lines' CLOSE has to leave.
+	lastWords = 200 * time.Millisecond
+)
+
+// Agent is the whole of it.
+type Agent struct {
+	session *config.Session
+	boot    string
+	started time.Time
+
+	gate    *gate.Gate
+	lines   *line.Server
+	reverse *tunnel.Reverse
+	events  *control.Events
+	ssh     *sshd.Server
+}
+
+// New makes an agent that listens on nothing yet.
+func New(session *config.Session) *Agent {
+	a := &Agent{session: session, boot: line.Boot(), started: time.Now(), events: &control.Events{}}
+	budget := tunnel.NewBudget(memory.Tune())
+	a.gate = gate.New(session.Gate.Path, time.Duration(session.CarrierLostShut), func(open bool) {
+		a.events.Emit(gateEvent{"gate", open})
+	})
+	a.reverse = tunnel.NewReverse(budget, time.Duration(session.HoldFor), func(port, waiting int) {
+		a.events.Emit(reverseEvent{"reverse", port, waiting})
+	})
+	a.ssh = sshd.New(session.HostKey, session.ClientKey)
+	a.ssh.Tunnels = &tunnel.Tunnels{Budget: budget, Reverse: a.reverse}
+	a.ssh.Events = a.events
+	a.ssh.Methods = func(owner any) control.Methods { return &methods{a, owner} }
+	a.lines = &line.Server{
+		Key: session.LineKey, KeepFor: time.Duration(session.KeepFor), Present: a.gate.Carriers,
+	}
+	return a
+}
+
+// Run serves until SIGTERM or SIGINT.
+func (a *Agent) Run(listening func(string)) error {
+	// Before anything else: a signal in the first milliseconds must not kill
+	// (PID 1 ignores it, anybody else dies without shutting the gate).
+	ending := make(chan os.Signal, 1)
+	signal.Notify(ending, syscall.SIGTERM, syscall.SIGINT)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	a.lines.Serve = func(l *line.Line) {
+		_ = a.ssh.Serve(ctx, l)
+		a.gate.LineEnded(l)
+	}
+	local, err := a.listenForLines()
+	if err != nil {
+		return err
+	}
+	for _, listener := range local {
+		go a.lines.Accept(listener)
+	}
+	probed, err := net.Listen("tcp", net.JoinHostPort("", strconv.Itoa(a.session.Gate.Port)))
+	if err != nil {
+		return fmt.Errorf("open the gate's port: %w", err)
+	}
+	go a.gate.Serve(ctx, probed)
+	for _, port := range a.session.Reverse {
+		a.reverse.Listen(port)
+	}
+	go command.Reap()
+	listening(fmt.Sprintf("towline agent: listening, line on %d, gate on %d", a.session.LinePort, a.session.Gate.Port))
+	<-ending
+	a.end(local)
+	return nil
+}
+
+// listenForLines listens on both loopback addresses; one is enough where a
+// family is off.
+func (a *Agent) listenForLines() ([]net.Listener, error) {
+	var listeners []net.Listener
+	var failures []error
+	for _, host := range []string{"127.0.0.1", "::1"} {
+		listener, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(a.session.LinePort)))
+		if err != nil {
+			failures = append(failures, err)
+			continue
+		}
+		listeners = append(listeners, listener)
+	}
+	if len(listeners) == 0 {
+		return nil, fmt.Errorf("open the line's port: %w", errors.Join(failures...))
+	}
+	return listeners, nil
+}
+
+// end gives open connections some time, then ends all.
+func (a *Agent) end(local []net.Listener) {
+	a.gate.Set(false, nil)
+	a.reverse.StopListening()
+	a.events.Emit(stoppingEvent{"stopping", drainFor.Seconds()})
+	deadline := time.Now().Add(drainFor)
+	for a.reverse.Open() > 0 && time.Now().Before(deadline) {
+		time.Sleep(drainLook)
+	}
+	for _, listener := range local {
+		_ = listener.Close()
+	}
+	last := time.After(lastWords)
+	for _, line := range a.lines.End() {
+		select {
+		case <-line.Done():
+		case <-last:
+			return
+		}
+	}
+}

@@ -1,0 +1,169 @@
+// Package sshd is the SSH server that runs in each line.
+package sshd
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+
+	"golang.org/x/crypto/ssh"
+
+	"towline.dev/agent/internal/command"
+	"towline.dev/agent/internal/control"
+	"towline.dev/agent/internal/tunnel"
+)
+
+const (
+	user             = "towline"
+	controlSubsystem = "towline-control"
+	// triesAtMost: the client has one key.
+	triesAtMost = 3
+	// envAtMost entries may be set for one command.
+	envAtMost = 256
+)
+
+// Server serves SSH to whoever has the session's key.
+type Server struct {
+	config  *ssh.ServerConfig
+	Tunnels *tunnel.Tunnels
+	Events  *control.Events
+	// Methods makes the control methods for a connection; owner tells whose they are.
+	Methods func(owner any) control.Methods
+}
+
+var errOtherKey = errors.New("not the session's key")
+
+// New makes a server with exactly the algorithms of docs/protocol.md.
+func New(hostKey ssh.Signer, clientKey ssh.PublicKey) *Server {
+	wanted := clientKey.Marshal()
+	config := &ssh.ServerConfig{
+		Config: ssh.Config{
+			KeyExchanges: []string{ssh.KeyExchangeCurve25519},
+			Ciphers:      []string{ssh.CipherAES128GCM, ssh.CipherChaCha20Poly1305},
+			// Both ciphers authenticate by themselves; a MAC must be named all the same.
+			MACs: []string{ssh.HMACSHA256ETM},
+		},
+		MaxAuthTries:            triesAtMost,
+		PublicKeyAuthAlgorithms: []string{ssh.KeyAlgoED25519},
+		ServerVersion:           "SSH-2.0-towline",
+		PublicKeyCallback: func(conn ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
+			if conn.User() != user || subtle.ConstantTimeCompare(key.Marshal(), wanted) != 1 {
+				return nil, errOtherKey
+			}
+			return nil, nil
+		},
+	}
+	config.AddHostKey(hostKey)
+	return &Server{config: config}
+}
+
+// Serve speaks SSH on a line until it ends.
+func (s *Server) Serve(ctx context.Context, line net.Conn) error {
+	defer line.Close()
+	conn, channels, requests, err := ssh.NewServerConn(line, s.config)
+	if err != nil {
+		return fmt.Errorf("greet the client: %w", err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go ssh.DiscardRequests(requests)
+	for channel := range channels {
+		switch channel.ChannelType() {
+		case "direct-tcpip":
+			go s.Tunnels.Serve(ctx, channel)
+		case "session":
+			go s.session(channel, line)
+		default:
+			_ = channel.Reject(ssh.UnknownChannelType, "towline knows session and direct-tcpip")
+		}
+	}
+	return conn.Wait()
+}
+
+// session serves one session channel: requests until exec, shell or subsystem,
+// then those that go with a running command.
+func (s *Server) session(incoming ssh.NewChannel, owner any) {
+	channel, requests, err := incoming.Accept()
+	if err != nil {
+		return
+	}
+	session := &command.Session{Channel: channel}
+	var running sync.WaitGroup
+	started := false
+	for request := range requests {
+		ok := false
+		switch request.Type {
+		case "exec", "shell", "subsystem":
+			if started {
+				break
+			}
+			var run func()
+			if run, ok = s.starts(request, session, owner); ok {
+				started = true
+				_ = request.Reply(true, nil)
+				running.Go(run)
+				continue
+			}
+		default:
+			ok = prepares(request, session, started)
+		}
+		_ = request.Reply(ok, nil)
+	}
+	// The client closed the channel, or the line ended.
+	session.HangUp()
+	running.Wait()
+}
+
+type textPayload struct{ Text string }
+
+// starts gives what an exec, shell or subsystem request runs.
+func (s *Server) starts(request *ssh.Request, session *command.Session, owner any) (run func(), ok bool) {
+	var payload textPayload
+	if request.Type != "shell" && ssh.Unmarshal(request.Payload, &payload) != nil {
+		return nil, false
+	}
+	if request.Type != "subsystem" {
+		return func() { session.Run(payload.Text) }, true
+	}
+	if payload.Text != controlSubsystem {
+		return nil, false
+	}
+	return func() {
+		_ = control.Serve(session.Channel, s.Methods(owner), s.Events)
+		_ = session.Channel.Close()
+	}, true
+}
+
+// prepares serves the requests around a command.
+func prepares(request *ssh.Request, session *command.Session, started bool) bool {
+	switch request.Type {
+	case "pty-req":
+		terminal, err := command.ParseTerminal(request.Payload)
+		if started || err != nil {
+			return false
+		}
+		session.Terminal = terminal
+		return true
+	case "env":
+		var entry struct{ Name, Value string }
+		if started || ssh.Unmarshal(request.Payload, &entry) != nil || len(session.Env) >= envAtMost {
+			return false
+		}
+		session.Env = append(session.Env, entry.Name+"="+entry.Value)
+		return true
+	case "window-change":
+		size, err := command.ParseSize(request.Payload)
+		if err != nil {
+			return false
+		}
+		session.Resize(size)
+		return true
+	case "signal":
+		var payload textPayload
+		return ssh.Unmarshal(request.Payload, &payload) == nil && session.Signal(payload.Text)
+	}
+	return false
+}

@@ -1,0 +1,98 @@
+// Package tunnel joins sockets in the pod with channels of the client.
+package tunnel
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+const (
+	// toAgentCredit and toClientCredit: what a channel may have under way before
+	// its first grant (docs/protocol.md).
+	toAgentCredit  = 16 << 10
+	toClientCredit = 64 << 10
+	// creditAtMost is where a fast channel's credit ends: SSH's own window.
+	creditAtMost = 2 << 20
+
+	// narrowChunk is what an ordinary connection reads at once. SSH keeps a write
+	// buffer for each channel as long as its longest packet, for the channel's
+	// life, so this is also what 1,000 connections cost.
+	narrowChunk = 8 << 10
+	// wideChunk is for bulk: just under the longest SSH packet (256 KiB with its
+	// frame), since the cost per packet is what bounds a stream.
+	wideChunk = 240 << 10
+	// wideAfter full reads in a row a connection is bulk.
+	wideAfter = 4
+
+	// requestChunk is held by each connection while nothing arrives for it. A read
+	// that fills it means that more is there, so it is no size that messages have.
+	requestChunk = 1009
+	// writeChunk is what a busy upload writes at once.
+	writeChunk = 64 << 10
+
+	// narrowSocket bounds the kernel's buffers of each connection when there are
+	// many: they count as the container's memory, and 1,000 stopped readers would
+	// fill the default ones with 128 MB.
+	narrowSocket = 16 << 10
+	// roomySockets connections get the kernel's own, self-adjusting buffers.
+	roomySockets = 64
+)
+
+// Budget is the memory that all tunnels share.
+type Budget struct {
+	// credit is what may still be granted beyond each channel's first credit.
+	credit atomic.Int64
+	// wide and busy count the large buffers that may be out at once.
+	wide chan struct{}
+	busy chan struct{}
+	read chan struct{}
+
+	sockets atomic.Int64
+}
+
+// NewBudget divides a share of the container's memory.
+func NewBudget(containerBytes int64) *Budget {
+	share := min(max(containerBytes/8, 4<<20), 64<<20)
+	b := &Budget{
+		wide: make(chan struct{}, share/(4*wideChunk)),
+		busy: make(chan struct{}, 32),
+		read: make(chan struct{}, 64),
+	}
+	b.credit.Store(share)
+	return b
+}
+
+// takeCredit takes n if that leaves others enough: nobody gets more than a
+// quarter of what is left.
+func (b *Budget) takeCredit(n int64) bool {
+	for {
+		left := b.credit.Load()
+		if n > left/4 {
+			return false
+		}
+		if b.credit.CompareAndSwap(left, left-n) {
+			return true
+		}
+	}
+}
+
+func (b *Budget) giveCredit(n int64) { b.credit.Add(n) }
+
+func try(slots chan struct{}) bool {
+	select {
+	case slots <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func pool(size int) *sync.Pool {
+	return &sync.Pool{New: func() any { b := make([]byte, size); return &b }}
+}
+
+var (
+	narrowPool = pool(narrowChunk)
+	widePool   = pool(wideChunk)
+	writePool  = pool(writeChunk)
+)
