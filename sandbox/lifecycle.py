@@ -301,7 +301,7 @@ def _spawn(
             [*unshare, *program],
             cwd="/",
             # Nothing of the caller's: a proxy variable would reach the components.
-            env={"PATH": path, "HOME": "/root", "LANG": "C.UTF-8"},
+            env={"PATH": path, "HOME": str(Path.home()), "LANG": "C.UTF-8"},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
