@@ -42,10 +42,16 @@ class Warned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CommandStarted:
-    """The local process runs from here on; the terminal is its own."""
+class CommandStarting:
+    """The local process is about to run; from here on the terminal is its own."""
 
     command: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandStarted:
+    """The local process runs."""
+
     pid: int
 
 
@@ -106,6 +112,7 @@ Event = (
     | StageDone
     | Waiting
     | Warned
+    | CommandStarting
     | CommandStarted
     | CommandEnded
     | GateChanged

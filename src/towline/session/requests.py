@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -27,10 +28,19 @@ class Requests:
 
     def __init__(self) -> None:
         self.phase = Phase.SETUP
+        self._restoring_since: float | None = None
         self.reason: str | None = None
         self.signal: int | None = None
         self._event = asyncio.Event()
         self._task = asyncio.current_task()
+
+    def restoring(self) -> float:
+        """Enter the way back; returns how long it has been going on already, in seconds."""
+        now = time.monotonic()
+        self.phase = Phase.RESTORING
+        if self._restoring_since is None:
+            self._restoring_since = now
+        return now - self._restoring_since
 
     def end(self, reason: str, *, number: int | None = None) -> None:
         """Ask for the end of the session."""

@@ -77,6 +77,7 @@ async def hybrid(
                 files=files,
                 ready_timeout_s=options.ready_timeout_s,
                 events=events,
+                requests=requests,
             ) as written:
                 importing = tasks.start(_import_transport(), name="import")
                 pod = await pod_running(

@@ -23,6 +23,7 @@ from towline.session.environment import session_environment
 from towline.session.events import (
     CommandEnded,
     CommandStarted,
+    CommandStarting,
     Events,
     Restoring,
     StageDone,
@@ -96,7 +97,7 @@ class Serving:
                     tasks.start(self._note_state(), name="state")
                     return await self._until_the_end()
                 finally:
-                    self._requests.phase = Phase.RESTORING
+                    self._requests.restoring()
                     await finish(self._give_back())
 
     async def _environment(self, observed: Observed) -> dict[bytes, bytes]:
@@ -154,6 +155,7 @@ class Serving:
             )
             yield
             return
+        self._events(CommandStarting(command=str(self._entry.command)))
         async with supervised(
             command=self._entry.command,
             env=values,
@@ -170,7 +172,7 @@ class Serving:
         assert process.pid is not None
         self._save(command_pid=process.pid, stage="running")
         self._requests.phase = Phase.SERVING
-        self._events(CommandStarted(command=str(self._entry.command), pid=process.pid))
+        self._events(CommandStarted(pid=process.pid))
 
     def _stopped(self) -> None:
         """Ctrl-Z: the terminal is ours; the command goes on when it is answered."""
@@ -224,6 +226,7 @@ class Serving:
                 await asyncio.wait([asked, key], return_when=asyncio.FIRST_COMPLETED)
                 if not key.done() or key.result() == "q":
                     return False
+            self._events(CommandStarting(command=str(self._entry.command)))
             try:
                 await self._process.restart()
             except CommandError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from towline.plan.model import Plan
 from towline.plan.record import Record, read_record
 from towline.session.events import Events, Restored, Waiting, Warned
 from towline.session.link import Connection
+from towline.session.requests import Requests
 
 # For the EndpointSlice to follow the pod's readiness: what is longer is not waited for.
 _ENDPOINTS_S = 5.0
@@ -52,6 +52,7 @@ async def applied(
     files: dict[str, bytes],
     ready_timeout_s: float,
     events: Events,
+    requests: Requests,
 ) -> AsyncIterator[Record]:
     """The dev workload, made; and on the way out the cluster as it was, whatever happened.
 
@@ -71,11 +72,18 @@ async def applied(
         await apply.create_dev_workload(api, written, plan.dev_workload)
         yield written
     finally:
-        await finish(_restore(api, written, ready_timeout_s=ready_timeout_s, events=events))
+        requests.restoring()
+        try:
+            await finish(_restore(api, written, ready_timeout_s=ready_timeout_s, events=events))
+        except asyncio.CancelledError:
+            command = f"towline down {record.entry} -n {api.namespace}"
+            events(Warned(text=f"the cluster is not given back yet: {command} does it"))
+            raise
+        text = f"{written.kind} {written.workload} is back at {written.replicas}"
+        events(Restored(text=text, seconds=requests.restoring()))
 
 
 async def _restore(api: Api, record: Record, *, ready_timeout_s: float, events: Events) -> None:
-    began = time.monotonic()
     try:
         await apply.restore(
             api,
@@ -95,8 +103,6 @@ async def _restore(api: Api, record: Record, *, ready_timeout_s: float, events: 
         message=f"development by {record.owner} ended",
         now=now_text(),
     )
-    text = f"{record.kind} {record.workload} is back at {record.replicas}"
-    events(Restored(text=text, seconds=time.monotonic() - began))
 
 
 async def hand_over(

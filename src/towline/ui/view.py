@@ -10,6 +10,7 @@ from towline.session.events import (
     Began,
     CommandEnded,
     CommandStarted,
+    CommandStarting,
     Event,
     GateChanged,
     NetworkBack,
@@ -69,8 +70,10 @@ def lines_for(event: Event) -> list[Line]:
             return [Line("…", printable(_staged(event.stage, event.reason)), "note", passing=True)]
         case Warned():
             return [Line("!", printable(event.text), "warning")]
-        case CommandStarted():
+        case CommandStarting():
             return [Line("▶", printable(event.command), "command")]
+        case CommandStarted():
+            return []
         case CommandEnded():
             return _command_ended(event)
         case GateChanged():
