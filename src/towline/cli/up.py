@@ -96,6 +96,7 @@ def up(
         from towline.cli.detach import detached
 
         return detached(entry, wait=wait, output=output)
+    from towline.cli.asking import ask, key
     from towline.session.options import Options
     from towline.ui.lines import JsonLines
     from towline.ui.terminal import Terminal
@@ -106,8 +107,8 @@ def up(
         manifest=manifest.path,
         kubeconfig=str(kubeconfig or os.environ.get("KUBECONFIG", "")),
         variables=tuple(pair(text) for text in variables),
-        ask=_ask if interactive else None,
-        offer=_offer if interactive else None,
+        ask=ask if interactive else None,
+        offer=key if interactive else None,
         assume_yes=yes,
         end_other_session=end_other_session,
         exit_with_command=exit_with_command,
@@ -164,34 +165,6 @@ def pair(text: str) -> tuple[str, str]:
     if not name or "\0" in text:
         raise UsageError(f"-e {text!r}: K=V is expected")
     return name, value if equals else os.environ.get(name, "")
-
-
-def _ask(question: str) -> bool:
-    return click.confirm(question, err=True)
-
-
-async def _offer() -> str:
-    """Wait for `r` or `q` on the terminal."""
-    loop = asyncio.get_running_loop()
-    pressed: asyncio.Future[str] = loop.create_future()
-    import termios
-    import tty
-
-    stdin = sys.stdin.fileno()
-    before = termios.tcgetattr(stdin)
-
-    def read() -> None:
-        key = os.read(stdin, 1).decode(errors="replace").lower()
-        if key in ("r", "q", "") and not pressed.done():
-            pressed.set_result(key or "q")
-
-    tty.setcbreak(stdin)
-    loop.add_reader(stdin, read)
-    try:
-        return await pressed
-    finally:
-        loop.remove_reader(stdin)
-        termios.tcsetattr(stdin, termios.TCSADRAIN, before)
 
 
 async def _up(

@@ -14,7 +14,7 @@ class Options:
     Attributes:
         variables: `-e NAME=VALUE`: above everything else in the process's environment.
         ask: asks a question and returns the answer; None where nobody is there.
-        offer: after a failed command, waits for `r` (restart) or `q` (quit).
+        offer: waits until one of some keys is pressed, and returns it; None likewise.
         assume_yes: take every question as answered with yes.
         exit_with_command: end the session when the command fails, too.
         terminal: lend the terminal to the command.
@@ -24,8 +24,8 @@ class Options:
     manifest: Path
     kubeconfig: str
     variables: tuple[tuple[str, str], ...] = ()
-    ask: Callable[[str], bool] | None = None
-    offer: Callable[[], Coroutine[None, None, str]] | None = None
+    ask: Callable[[str], Coroutine[None, None, bool]] | None = None
+    offer: Callable[[str], Coroutine[None, None, str]] | None = None
     assume_yes: bool = False
     end_other_session: bool = False
     exit_with_command: bool = False

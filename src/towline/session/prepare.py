@@ -172,7 +172,7 @@ async def _settle(observed: Observed, *, api: Api, options: Options, events: Eve
     await end_other(api, record, events=events, timeout_s=options.ready_timeout_s)
 
 
-def confirm(observed: Observed, plan: Plan, *, options: Options) -> None:
+async def confirm(observed: Observed, plan: Plan, *, options: Options) -> None:
     """Ask before the first takeover in a context and namespace; remember the answer.
 
     Raises:
@@ -194,7 +194,7 @@ def confirm(observed: Observed, plan: Plan, *, options: Options) -> None:
             f"displaces {displaced} of {plan.workload} for everyone there",
             hint="say yes with --yes",
         )
-    if not options.ask(question):
+    if not await options.ask(question):
         raise NeedsConfirmation("nothing was changed")
     marks.mkdir(mode=0o700, parents=True, exist_ok=True)
     mark.touch()

@@ -58,7 +58,7 @@ async def hybrid(
     events(StageDone(stage="cluster", text=_cluster_text(plan), seconds=watch.lap()))
     for warning in plan.warnings:
         events(Warned(text=warning))
-    confirm(observed, plan, options=options)
+    await confirm(observed, plan, options=options)
     keys, files = make_keys()
     files["config.json"] = agent_config(entry, plan)
     record = record_of(plan, since=now_text(), entry=entry.name, mode=entry.mode.value)

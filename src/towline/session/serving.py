@@ -72,6 +72,7 @@ class Serving:
         self._session = session
         self._watch = watch
         self._process: Process | None = None
+        self._stopped = asyncio.Event()
         self._link = Link()
         self._keeper = Gatekeeper(
             ports=frozenset(port.local for port in plan.ports),
@@ -95,6 +96,7 @@ class Serving:
                     tasks.start(self._hand_over(), name="takeover")
                     tasks.start(self._watch_record(), name="record")
                     tasks.start(self._note_state(), name="state")
+                    tasks.start(self._answer_stops(), name="stops")
                     return await self._until_the_end()
                 finally:
                     self._requests.restoring()
@@ -162,7 +164,7 @@ class Serving:
             cwd=check_folder(self._entry),
             terminal=self._options.terminal,
             output=self._session.log if self._options.keep_output else None,
-            on_stopped=self._stopped,
+            on_stopped=self._stopped.set,
         ) as process:
             self._process = process
             self._started(process)
@@ -174,14 +176,18 @@ class Serving:
         self._requests.phase = Phase.SERVING
         self._events(CommandStarted(pid=process.pid))
 
-    def _stopped(self) -> None:
-        """Ctrl-Z: the terminal is ours; the command goes on when it is answered."""
-        if self._options.ask is None or self._process is None:
-            return
-        if self._options.ask(f"{self._entry.command} is stopped. Let it go on? (no ends it)"):
-            self._process.resume()
-        else:
-            self._requests.end("stopped by Ctrl-Z")
+    async def _answer_stops(self) -> None:
+        """Ctrl-Z: the terminal is ours; the command goes on, or the session ends, on a key."""
+        while True:
+            await self._stopped.wait()
+            self._stopped.clear()
+            if self._options.offer is None or self._process is None:
+                continue
+            text = "the command is stopped (Ctrl-Z). c lets it go on, q ends the session"
+            self._events(Warned(text=text))
+            if await self._options.offer("cq") == "q":
+                self._requests.end("stopped by Ctrl-Z")
+            # A stopped process cannot be asked to end.
             self._process.resume()
 
     async def _until_the_end(self) -> int:
@@ -222,7 +228,7 @@ class Serving:
         while True:
             async with Tasks() as tasks:
                 asked = tasks.start(self._requests.wait(), name="request")
-                key = tasks.start(self._options.offer(), name="keys")
+                key = tasks.start(self._options.offer("rq"), name="keys")
                 await asyncio.wait([asked, key], return_when=asyncio.FIRST_COMPLETED)
                 if not key.done() or key.result() == "q":
                     return False
