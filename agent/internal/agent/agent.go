@@ -26,6 +26,10 @@ const (
 	// drainFor: open connections get this long after SIGTERM. The pod's own grace
 	// period (30 s) is longer; a developer waits for `down`.
 	drainFor = 5 * time.Second
+	// nodesFollow: kube-proxy brings a changed Service to a node's tables at most once
+	// a second. Until then connections still come to a pod that is no endpoint any
+	// more, and would be refused.
+	nodesFollow = 1200 * time.Millisecond
 	// drainLook is how often it is seen whether any are left.
 	drainLook = 20 * time.Millisecond
 	// lastWords is what the lines' CLOSE has to leave.
@@ -121,9 +125,12 @@ func (a *Agent) listenForLines() ([]net.Listener, error) {
 // end gives open connections some time, then ends all.
 func (a *Agent) end(local []net.Listener) {
 	a.gate.Set(false, nil)
-	a.reverse.StopListening()
 	a.events.Emit(stoppingEvent{"stopping", drainFor.Seconds()})
 	deadline := time.Now().Add(drainFor)
+	for a.mayStillBeSent() && time.Now().Before(deadline) {
+		time.Sleep(drainLook)
+	}
+	a.reverse.StopListening()
 	for a.reverse.Open() > 0 && time.Now().Before(deadline) {
 		time.Sleep(drainLook)
 	}
@@ -138,4 +145,13 @@ func (a *Agent) end(local []net.Listener) {
 			return
 		}
 	}
+}
+
+// mayStillBeSent tells whether nodes may not have followed the shut gate yet.
+func (a *Agent) mayStillBeSent() bool {
+	shut := a.gate.ShutAt()
+	if shut.IsZero() {
+		return false // no Service ever led here
+	}
+	return time.Since(shut) < nodesFollow || time.Since(a.reverse.LastArrival()) < nodesFollow
 }

@@ -35,6 +35,7 @@ type Gate struct {
 	// changed is closed, and replaced, whenever the gate moves.
 	changed chan struct{}
 	open    bool
+	shutAt  time.Time
 	owner   any
 	// told: the kubelet has had an answer since the last change.
 	told bool
@@ -66,9 +67,19 @@ func (g *Gate) set(open bool, owner any) {
 		return
 	}
 	g.open, g.told = open, false
+	if !open {
+		g.shutAt = time.Now()
+	}
 	close(g.changed)
 	g.changed = make(chan struct{})
 	g.onChange(open)
+}
+
+// ShutAt is when the gate was shut last; zero when it never was open.
+func (g *Gate) ShutAt() time.Time {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.shutAt
 }
 
 // IsOpen tells how it stands.

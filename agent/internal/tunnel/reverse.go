@@ -52,6 +52,7 @@ type Reverse struct {
 	ports     map[int]*port
 	order     []int
 	held      int
+	arrival   time.Time // of the last connection
 	passed    map[*net.TCPConn]struct{}
 	listeners []net.Listener
 }
@@ -158,6 +159,7 @@ const acceptPause = 50 * time.Millisecond
 func (r *Reverse) arrived(number int, socket *net.TCPConn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.arrival = time.Now()
 	port := r.ports[number]
 	switch {
 	case r.route.Mode == Pass:
@@ -348,6 +350,13 @@ func (r *Reverse) Open() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return int(r.budget.sockets.Load()) + len(r.passed) + r.held
+}
+
+// LastArrival is when the last connection came; zero when none did.
+func (r *Reverse) LastArrival() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.arrival
 }
 
 // StopListening takes no more connections.
