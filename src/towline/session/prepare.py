@@ -78,11 +78,13 @@ async def prepare(
         TowlineError: what stands in the way, before anything was touched.
     """
     check_allowed(entry, context=api.access.target.context, namespace=api.namespace)
-    check_local_ports(entry)
     observed = await observe(entry, api=api)
     if observed.record is not None:
         await _settle(observed, api=api, options=options, events=events)
         observed = await observe(entry, api=api)
+    # After the question whose the workload is: a session of one's own in another terminal
+    # has these ports, and its name says more.
+    check_local_ports(entry)
     entry = await with_found_services(entry, api=api)
     return observed, plan_for(entry, observed)
 

@@ -1,0 +1,300 @@
+"""A whole node, the sample shop in it, and `towline` as a user types it.
+
+The sandbox is the tests' own and taken down at the end; with TOWLINE_TEST_SANDBOX=NAME
+a sandbox that is up already is used, and left.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+SHOP = CHECKOUT / "samples/shop"
+SANDBOX = [sys.executable, str(CHECKOUT / "sandbox")]
+TOWLINE = Path(sys.executable).with_name("towline")
+YARN = CHECKOUT / ".setup/node-tools/node_modules/.bin"
+HERE = socket.gethostname()
+COMMAND_TIMEOUT_S = 150.0
+
+T = TypeVar("T")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(240))
+
+
+def wait_until(what: str, condition: Callable[[], T], *, within_s: float = 30.0) -> T:
+    """Ask again until the answer is true; the last one is in the failure."""
+    deadline = time.monotonic() + within_s
+    while True:
+        found = condition()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"{what}: not after {within_s} s; last {found!r}"
+        time.sleep(0.05)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """The sandbox: a cluster, and what only its own machine can see."""
+
+    name: str
+    kubeconfig: str
+
+    def _run(self, *words: str, text: str | None = None, check: bool = True) -> str:
+        done = subprocess.run(
+            [*SANDBOX, *words],
+            input=text,
+            stdin=subprocess.DEVNULL if text is None else None,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_TIMEOUT_S,
+            check=False,
+        )
+        assert not check or done.returncode == 0, f"{words}: {done.stderr}"
+        return done.stdout
+
+    def kubectl(self, *words: str, text: str | None = None) -> str:
+        return self._run("kubectl", "--name", self.name, "--", *words, text=text)
+
+    def get(self, *words: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.kubectl("get", "-o", "json", *words))
+        return found
+
+    def apply(self, *objects: dict[str, Any]) -> None:
+        body = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
+        self.kubectl("apply", "-f", "-", text=json.dumps(body))
+
+    def ask(self, namespace: str, service: str, path: str = "/", *, within_s: int = 12) -> str:
+        """What a Service answers to a pod's side of the network; the error's text if nothing."""
+        url = f"http://{service}.{namespace}.svc.cluster.local{path}"
+        words = ["curl", "-sS", "-m", str(within_s), url]
+        return self._run("exec", "--name", self.name, "--", *words, check=False)
+
+
+@pytest.fixture(scope="session")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    given = os.environ.get("TOWLINE_TEST_SANDBOX")
+    name = given or f"e2e-{os.getpid()}"
+    try:
+        if not given:
+            subprocess.run([*SANDBOX, "up", "--name", name], check=True, timeout=300)
+        load = [*SANDBOX, "image", str(SHOP), "--load", "--name", name]
+        subprocess.run(load, check=True, timeout=300, stdout=subprocess.DEVNULL)
+        words = [*SANDBOX, "kubeconfig", "--name", name]
+        path = subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
+        yield Node(name, path)
+    finally:
+        if not given:
+            subprocess.run([*SANDBOX, "down", "--name", name], check=False, timeout=120)
+
+
+def deploy(node: Node, namespace: str) -> None:
+    words = [sys.executable, str(SHOP / "deploy.py"), "render", "--namespace", namespace]
+    text = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+    node.kubectl("apply", "-f", "-", text=text)
+    node.kubectl(
+        "-n", namespace, "wait", "--for=condition=Available", "deploy", "--all", "--timeout=120s"
+    )
+
+
+@pytest.fixture(scope="session")
+def namespace(node: Node) -> Iterator[str]:
+    """The shop, deployed once: every test gives it back as it was."""
+    name = f"shop-{os.getpid()}"
+    try:
+        deploy(node, name)
+        yield name
+    finally:
+        node.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
+
+
+_NOT_OURS = ("resourceVersion", "generation")
+
+
+def dump(node: Node, namespace: str) -> dict[str, Any]:
+    """What a takeover could leave something in, without what any write changes."""
+    kinds = "deploy,sts,svc,pvc,hpa,cm,secret,role,rolebinding"
+    found = {}
+    for item in node.get("-n", namespace, kinds, "--show-managed-fields")["items"]:
+        item.pop("status", None)
+        for key in _NOT_OURS:
+            item["metadata"].pop(key, None)
+        # The controllers' own entries are their notes on status.
+        item["metadata"]["managedFields"] = sorted(
+            (e for e in item["metadata"].get("managedFields", []) if not e.get("subresource")),
+            key=json.dumps,
+        )
+        found[f"{item['kind']}/{item['metadata']['name']}"] = item
+    return found
+
+
+@pytest.fixture
+def unchanged(node: Node, namespace: str) -> Iterator[None]:
+    """The namespace is the same before and after, and no process of towline is left."""
+    before = dump(node, namespace)
+    yield
+    wait_until("the pieces are collected", lambda: dump(node, namespace).keys() == before.keys())
+    after = dump(node, namespace)
+    assert after == before
+
+
+@dataclass
+class Towline:
+    """Runs `towline` with a home of its own, in a copy of the sample."""
+
+    home: Path
+    folder: Path
+    kubeconfig: str
+    namespace: str
+    owner: str = "tester"
+    sessions: list[Session] = field(default_factory=list)
+
+    def environ(self) -> dict[str, str]:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("XDG_", "TOWLINE_"))}
+        return {
+            **kept,
+            "KUBECONFIG": self.kubeconfig,
+            "XDG_STATE_HOME": str(self.home / "state"),
+            "LOGNAME": self.owner,
+            "PATH": f"{YARN}{os.pathsep}{kept['PATH']}",
+        }
+
+    def run(
+        self, *words: str, text: str | None = None, cwd: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(TOWLINE), *words],
+            cwd=cwd or self.folder,
+            env=self.environ(),
+            input=text,
+            stdin=subprocess.DEVNULL if text is None else None,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_TIMEOUT_S,
+            check=False,
+        )
+
+    def up(self, *words: str) -> Session:
+        """`towline up -o json`, running; its events are read as they come."""
+        own, _, command = _split(words)
+        line = [str(TOWLINE), "up", *own, "-n", self.namespace, "--yes", "-o", "json", *command]
+        process = subprocess.Popen(
+            line,
+            cwd=self.folder,
+            env=self.environ(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        session = Session(process)
+        self.sessions.append(session)
+        return session
+
+    def manifest(self, text: str) -> None:
+        (self.folder / "towline.yml").write_text(text)
+
+
+def _split(words: tuple[str, ...]) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
+    if "--" not in words:
+        return words, "", ()
+    at = words.index("--")
+    return words[:at], "--", words[at:]
+
+
+class Session:
+    """A running `towline up`."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.events: list[dict[str, Any]] = []
+        self.errors: list[str] = []
+        self.output: list[str] = []
+        self._threads = [
+            threading.Thread(target=self._read_events, daemon=True),
+            threading.Thread(target=self._read_output, daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _read_events(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            try:
+                self.events.append(json.loads(line))
+            except ValueError:
+                self.errors.append(line)
+
+    def _read_output(self) -> None:
+        assert self.process.stdout is not None
+        self.output.extend(self.process.stdout)
+
+    def event(self, name: str, *, within_s: float = 60.0, **wanted: Any) -> dict[str, Any]:
+        """Wait for an event; fails at once when the session ends without it."""
+
+        def found() -> dict[str, Any] | None:
+            for event in list(self.events):
+                if event["event"] == name and wanted.items() <= event.items():
+                    return event
+            code = self.process.poll()
+            assert code is None, f"ended with {code}: {self.errors} {self.events[-3:]}"
+            return None
+
+        return wait_until(f"event {name} {wanted}", found, within_s=within_s)
+
+    def serving(self) -> Session:
+        self.event("stage-done", stage="takeover")
+        return self
+
+    @property
+    def id(self) -> str:
+        return str(self.event("began")["session"])
+
+    def end(self, number: int = signal.SIGINT, *, within_s: float = 60.0) -> int:
+        """Send a signal, and wait for the end of everything."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        code = self.process.wait(timeout=within_s)
+        for thread in self._threads:
+            thread.join(timeout=5)
+        for pipe in (self.process.stdout, self.process.stderr):
+            assert pipe is not None
+            pipe.close()
+        return code
+
+
+@pytest.fixture
+def towline(node: Node, namespace: str, tmp_path: Path) -> Iterator[Towline]:
+    folder = tmp_path / "shop"
+    shutil.copytree(SHOP, folder)
+    program = Towline(tmp_path, folder, node.kubeconfig, namespace)
+    try:
+        yield program
+    finally:
+        for session in program.sessions:
+            session.end(within_s=90)
+
+
+@pytest.fixture
+def colleague(towline: Towline, tmp_path: Path) -> Towline:
+    """Somebody else, on another laptop."""
+    return Towline(
+        tmp_path / "colleague", towline.folder, towline.kubeconfig, towline.namespace, "colleague"
+    )

@@ -1,0 +1,187 @@
+"""The main job, and what a user does around it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from .conftest import HERE, Node, Towline, wait_until
+
+pytestmark = pytest.mark.usefixtures("unchanged")
+
+
+def test_the_cluster_is_answered_here_and_gets_its_own_back(
+    node: Node, namespace: str, towline: Towline
+) -> None:
+    wait_until("the original", lambda: "host: frontend-" in node.ask(namespace, "frontend"))
+    session = towline.up("frontend").serving()
+    # Nodes follow the Service up to a second late.
+    wait_until("the laptop", lambda: f"host: {HERE}" in node.ask(namespace, "frontend"))
+    assert "db: PONG from localhost:16379" in node.ask(namespace, "frontend", "/db")
+    source = towline.folder / "frontend/server.js"
+    source.write_text(source.read_text().replace("VERSION = '1'", "VERSION = 'edited'"))
+    wait_until("the edit", lambda: "version: edited" in node.ask(namespace, "frontend"))
+    assert session.end() == 130
+    # At once: while nodes still lead to the dev pod, its agent passes on to the original.
+    assert "host: frontend-" in node.ask(namespace, "frontend")
+    assert "frontend 1 listens on 8080\n" in session.output
+
+
+def test_no_request_is_lost_on_the_way_in_and_out(
+    node: Node, namespace: str, towline: Towline, tmp_path: Path
+) -> None:
+    """New connections all the time, from before `up` until after the end."""
+    script = (
+        "while :; do curl -sS -m 10 http://frontend."
+        f"{namespace}.svc.cluster.local/healthz || echo FAILED; sleep 0.05; done"
+    )
+    words = [os.sys.executable, "sandbox", "exec", "--name", node.name, "--", "sh", "-c", script]
+    checkout = Path(__file__).resolve().parents[2]
+    with (tmp_path / "answers").open("w") as answers:
+        asking = subprocess.Popen(words, cwd=checkout, stdout=answers, stderr=subprocess.STDOUT)
+        try:
+            session = towline.up("frontend").serving()
+            time.sleep(1.5)  # what follows the endpoints late still has to come
+            session.end()
+            time.sleep(3.0)
+        finally:
+            asking.terminate()
+            asking.wait()
+    said = (tmp_path / "answers").read_text()
+    assert said.count("ok") > 50
+    assert "FAILED" not in said, said[-2000:]
+
+
+def test_environment_has_the_containers_and_keeps_the_laptops(towline: Towline) -> None:
+    towline.up("frontend").serving()
+    done = towline.run("env", "--format", "json")
+    values = json.loads(done.stdout)
+    assert values["GREETING"] == "Welcome to the shop", "from the ConfigMap"
+    assert values["REDIS_PASSWORD"], "from the Secret"
+    assert values["PORT"] == "8080", "the manifest's, over the container's 3000"
+    assert values["HOME"] == os.environ["HOME"], "the laptop's"
+    assert values["PATH"].endswith(os.environ["PATH"]), "the laptop's, not the image's"
+    assert values["FRONTEND_SERVICE_PORT"] == "80", "a service link"
+    ran = towline.run("run", "--", "sh", "-c", "echo $GREETING $PORT; exit 3")
+    assert (ran.stdout, ran.returncode) == ("Welcome to the shop 8080\n", 3)
+
+
+def test_exec_runs_in_the_container(towline: Towline) -> None:
+    towline.up("frontend").serving()
+    assert towline.run("exec", "--", "sh", "-c", "exit 7").returncode == 7
+    piped = towline.run("exec", "frontend", "--", "cat", text="through\nthe pod")
+    assert piped.stdout == "through\nthe pod"
+    assert towline.run("exec", "--", "no-such-command").returncode == 127
+    assert towline.run("exec", "--", "node", "-p", "process.env.PORT").stdout == "8080\n"
+
+
+def test_detach_status_logs_down(towline: Towline, namespace: str) -> None:
+    up = towline.run("up", "frontend", "-n", namespace, "--yes", "--detach")
+    assert up.returncode == 0, up.stderr
+    status = json.loads(towline.run("status", "-o", "json", "-n", namespace).stdout)
+    [session] = status["sessions"]
+    assert (session["service"], session["stage"], session["gate"]) == (
+        "frontend", "serving", "open",
+    )  # fmt: skip
+    assert "listens on 8080" in towline.run("logs").stdout
+    assert "towline agent: listening" in towline.run("logs", "--pod").stdout
+    down = towline.run("down")
+    assert down.returncode == 0, down.stderr
+    assert json.loads(towline.run("status", "-o", "json", "-n", namespace).stdout) == {
+        "sessions": []
+    }
+
+
+def test_a_local_port_in_use_is_told_before_anything_changes(
+    towline: Towline, namespace: str, node: Node
+) -> None:
+    with socket.create_server(("127.0.0.1", 16379)):
+        done = towline.run("up", "frontend", "-n", namespace, "--yes")
+    assert done.returncode == 6
+    assert "localhost:16379 is already in use by" in done.stderr
+    with socket.create_server(("127.0.0.1", 8080)):
+        done = towline.run("up", "frontend", "-n", namespace, "--yes")
+    assert done.returncode == 6
+    assert "localhost:8080 is already in use by" in done.stderr
+    assert not node.get("-n", namespace, "cm", "-l", "towline.dev/kind")["items"]
+
+
+def test_the_client_is_killed_and_down_comes_from_another_folder(
+    towline: Towline, namespace: str, tmp_path: Path
+) -> None:
+    session = towline.up("frontend").serving()
+    pid = session.event("command-started")["pid"]
+    session.end(signal.SIGKILL)
+    wait_until("the local process ends", lambda: not Path(f"/proc/{pid}").exists())
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    done = towline.run("down", "frontend", "-n", namespace, cwd=elsewhere)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_second_owner_is_told_who_has_it_and_may_end_it(
+    towline: Towline, colleague: Towline, namespace: str
+) -> None:
+    session = towline.up("frontend").serving()
+    done = colleague.run("up", "frontend", "-n", namespace, "--yes")
+    assert done.returncode == 7
+    assert "in development by tester@" in done.stderr
+    assert "--end-other-session" in done.stderr
+    assert colleague.run("down", "frontend", "-n", namespace).returncode == 7
+    ended = colleague.run("down", "frontend", "-n", namespace, "--end-other-session")
+    assert ended.returncode == 0, ended.stderr
+    assert session.process.wait(timeout=30) == 0
+    assert any("towline down" in e.get("reason", "") for e in session.events)
+
+
+def test_a_command_that_is_missing_ends_with_8_and_changes_nothing(
+    towline: Towline, namespace: str
+) -> None:
+    done = towline.run("up", "frontend", "-n", namespace, "--yes", "--", "no-such-command")
+    assert done.returncode == 8
+    assert "no-such-command" in done.stderr
+
+
+def test_a_failing_commands_code_passes_through(towline: Towline, namespace: str) -> None:
+    done = towline.run("up", "frontend", "-n", namespace, "--yes", "--", "sh", "-c", "exit 42")
+    assert done.returncode == 42
+
+
+def test_sigterm_gives_back_while_the_process_still_answers(towline: Towline) -> None:
+    session = towline.up("frontend").serving()
+    assert session.end(signal.SIGTERM) == 143
+    assert session.events[-1]["event"] == "restored"
+
+
+def test_interrupted_while_the_pod_starts(towline: Towline) -> None:
+    session = towline.up("frontend")
+    session.event("stage-done", stage="cluster")
+    assert session.end() == 130
+
+
+def test_without_a_command_the_session_holds_for_an_ide(
+    node: Node, namespace: str, towline: Towline
+) -> None:
+    text = (towline.folder / "towline.yml").read_text()
+    towline.manifest(text.replace('    command: ["yarn start"]\n', ""))
+    session = towline.up("frontend")
+    session.event("stage-done", stage="environment")
+    ide = subprocess.Popen(
+        ["python3", "-m", "http.server", "8080", "--bind", "127.0.0.1"],
+        cwd=towline.folder,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        session.serving()
+        wait_until("the IDE", lambda: "towline.yml" in node.ask(namespace, "frontend"))
+    finally:
+        ide.kill()
+        ide.wait()
+    session.end()
