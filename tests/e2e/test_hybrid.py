@@ -24,7 +24,10 @@ def test_the_cluster_is_answered_here_and_gets_its_own_back(
     session = towline.up("frontend").serving()
     # Nodes follow the Service up to a second late.
     wait_until("the laptop", lambda: f"host: {HERE}" in node.ask(namespace, "frontend"))
-    assert "db: PONG from localhost:16379" in node.ask(namespace, "frontend", "/db")
+    wait_until(
+        "the database through forward",
+        lambda: "db: PONG from localhost:16379" in node.ask(namespace, "frontend", "/db"),
+    )
     source = towline.folder / "frontend/server.js"
     source.write_text(source.read_text().replace("VERSION = '1'", "VERSION = 'edited'"))
     wait_until("the edit", lambda: "version: edited" in node.ask(namespace, "frontend"))
