@@ -27,6 +27,13 @@ class StageDone:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """The dev workload is made; what follows is the cluster's time."""
+
+    workload: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
     """A stage takes longer, and this is what it waits for."""
 
@@ -110,6 +117,7 @@ class Restored:
 Event = (
     Began
     | StageDone
+    | Applied
     | Waiting
     | Warned
     | CommandStarting

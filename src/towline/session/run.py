@@ -19,7 +19,7 @@ from towline.manifest.model import Entry, Handover
 from towline.plan.model import Plan
 from towline.plan.record import Record, record_of
 from towline.session import local
-from towline.session.events import Began, Events, StageDone, Waiting, Warned
+from towline.session.events import Applied, Began, Events, StageDone, Waiting, Warned
 from towline.session.options import Options
 from towline.session.prepare import check_folder, confirm, name_owner, prepare
 from towline.session.requests import Requests
@@ -79,6 +79,7 @@ async def hybrid(
                 events=events,
                 requests=requests,
             ) as written:
+                events(Applied(workload=written.names.dev_workload))
                 importing = tasks.start(_import_transport(), name="import")
                 pod = await pod_running(
                     api,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from towline.session.events import (
+    Applied,
     Began,
     CommandEnded,
     CommandStarted,
@@ -72,7 +73,7 @@ def lines_for(event: Event) -> list[Line]:
             return [Line("!", printable(event.text), "warning")]
         case CommandStarting():
             return [Line("▶", printable(event.command), "command")]
-        case CommandStarted():
+        case CommandStarted() | Applied():
             return []
         case CommandEnded():
             return _command_ended(event)
