@@ -8,7 +8,7 @@ SETUP := .setup
 GOTOOLCHAIN := go1.26.6
 export GOTOOLCHAIN
 GO_CHECK_PACKAGES := ./...
-STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .PHONY: setup check test test-unit test-api test-e2e test-package demo bench dist fuzz clean help
 

@@ -241,7 +241,7 @@ async def demo(context: str, namespace: str, *, public: bool) -> None:
                 with step(f"the namespace {namespace} goes") as seen:
                     await api.delete("namespaces", namespace)
                     async with asyncio.timeout(120):
-                        while await api.find("namespaces", namespace) is not None:
+                        while await api.find("namespaces", namespace):  # noqa: ASYNC110
                             await asyncio.sleep(0.5)
                     seen("gone")
 

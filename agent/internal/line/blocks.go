@@ -93,8 +93,3 @@ func (q *queue) release(n int) {
 	clear(q.blocks[kept:])
 	q.blocks = q.blocks[:kept]
 }
-
-func (q *queue) clear() {
-	q.release(len(q.blocks))
-	*q = queue{}
-}

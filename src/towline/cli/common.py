@@ -84,9 +84,7 @@ def pick_entry(manifest: Manifest, name: str | None, *, choose: bool = False) ->
     if name is None and len(names) == 1:
         name = names[0]
     if name is None and choose and _has_terminal():
-        name = click.prompt(
-            "Which service", type=click.Choice(names), err=True, show_choices=True
-        )
+        name = click.prompt("Which service", type=click.Choice(names), err=True, show_choices=True)
     if name is None:
         raise UsageError(
             f"{manifest.path.name} has {len(names)} services: {', '.join(names)}",

@@ -48,8 +48,9 @@ def detached(entry: Entry, *, wait: str, output: str) -> int:
         )
     until = "command-started" if wait == "started" else "takeover"
     try:
-        return _follow(Path(name), child, until=until, deadline_s=entry.timeout_s + _SLACK_S,
-                       output=output)
+        return _follow(
+            Path(name), child, until=until, deadline_s=entry.timeout_s + _SLACK_S, output=output
+        )
     except KeyboardInterrupt:
         child.send_signal(signal.SIGTERM)
         child.wait()

@@ -78,7 +78,9 @@ Exit codes: 0 done · 1 failed · 2 usage · 3 manifest · 4 cluster · 5 dev po
 """
 
 
-@click.command(cls=_Commands, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    cls=_Commands, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(__version__, prog_name="towline")
 @click.option("--debug", is_flag=True, envvar="TOWLINE_DEBUG", help="Show tracebacks of errors.")
 def towline(debug: bool) -> None:

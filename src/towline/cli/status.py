@@ -49,8 +49,10 @@ def _lines(row: dict[str, Any]) -> list[str]:
         line = row["line"]
         trip = f"{line['round_trip_ms']} ms" if line["round_trip_ms"] is not None else "unknown"
         since = f", connected since {line['connected_since']}" if line["connected_since"] else ""
-        lines.append(f"  line     pod {row['pod']}, round trip {trip}{since}, "
-                     f"{_size(line['bytes_in'])} in, {_size(line['bytes_out'])} out")
+        lines.append(
+            f"  line     pod {row['pod']}, round trip {trip}{since}, "
+            f"{_size(line['bytes_in'])} in, {_size(line['bytes_out'])} out"
+        )
     return [printable(line) for line in lines]
 
 

@@ -182,9 +182,7 @@ async def _up(
     requests = Requests()
     with requests.signals():
         try:
-            async with open_api(
-                kubeconfig=kubeconfig, context=context, namespace=namespace
-            ) as api:
+            async with open_api(kubeconfig=kubeconfig, context=context, namespace=namespace) as api:
                 return await hybrid(
                     entry, api=api, options=options, events=events, requests=requests
                 )

@@ -284,7 +284,11 @@ class CarrierDialler:
         path = resource_path(
             "pods", namespace=api.namespace, name=self._pod, subresource="portforward"
         )
-        headers = [("Host", api.dialler.host_header), ("User-Agent", "towline"), ("Connection", "Upgrade")]
+        headers = [
+            ("Host", api.dialler.host_header),
+            ("User-Agent", "towline"),
+            ("Connection", "Upgrade"),
+        ]
         headers += await api.access.headers()
         target = api.dialler.base_path + path
         if kind == "spdy":
@@ -322,9 +326,7 @@ class _UpgradeRefused(ClusterError):
     """This kind of upgrade did not get through; the other may."""
 
 
-def _refusal(
-    status: int, body: bytes, *, pod: str, kind: CarrierKind, api: Api
-) -> ClusterError:
+def _refusal(status: int, body: bytes, *, pod: str, kind: CarrierKind, api: Api) -> ClusterError:
     try:
         message = str(json.loads(body)["message"])
     except (ValueError, KeyError, TypeError):

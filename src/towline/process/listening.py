@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from towline.manifest.model import Port
+from towline.process.sockdiag import listening_sockets
 
+_PROC = Path("/proc")
 _LISTEN = "0A"  # TCP_LISTEN in Linux's tcp_states.h
 _CONNECT_S = 1.0  # on the loopback it answers at once, unless its backlog is full
 _LOOPBACK = ("127.0.0.1", "::1")
@@ -51,8 +53,10 @@ class Owner:
         return f"{self.name} (process {self.pid})"
 
 
-def listeners(*, proc: Path = Path("/proc")) -> tuple[Listener, ...] | None:
+def listeners(*, proc: Path = _PROC) -> tuple[Listener, ...] | None:
     """Every listening TCP socket of this network namespace; None where that is not told."""
+    if proc == _PROC and (told := listening_sockets()) is not None:
+        return tuple(sorted(Listener(Port(port), text, inode) for port, text, inode in told))
     found: list[Listener] = []
     is_told = False
     for name in ("tcp", "tcp6"):
@@ -85,18 +89,24 @@ def _address(text: str) -> str:
     return str(ipaddress.ip_address(b"".join(words)))
 
 
+async def listening_among(ports: Iterable[int], *, host: str = "localhost") -> frozenset[int]:
+    """Which of some ports something answers at, by one look at the table."""
+    table = listeners()
+    if table is None:
+        return frozenset([port for port in ports if await answers(Port(port), host=host)])
+    if host == "localhost":
+        there = {entry.port for entry in table if entry.answers_on_loopback}
+    else:
+        there = {entry.port for entry in table if entry.address in (host, "0.0.0.0", "::")}
+    return frozenset(there & set(ports))
+
+
 async def is_listening(port: Port, *, host: str = "localhost") -> bool:
     """Whether something answers at the port on this machine, now.
 
     `localhost` means either family; another host must be listened on as such.
     """
-    table = await asyncio.to_thread(listeners)
-    if table is None:
-        return await answers(port, host=host)
-    mine = [entry for entry in table if entry.port == port]
-    if host == "localhost":
-        return any(entry.answers_on_loopback for entry in mine)
-    return any(entry.address in (host, "0.0.0.0", "::") for entry in mine)
+    return port in await listening_among([port], host=host)
 
 
 async def answers(port: Port, *, host: str) -> bool:

@@ -59,7 +59,5 @@ async def connect_ports(
 def ports_text(entry: Entry) -> str:
     """The ports in one line, as the terminal shows them."""
     parts = [f"cluster {r.remote} → localhost:{r.local}" for r in entry.reverse]
-    parts += [
-        f"localhost:{f.local} → {f.host or 'dev pod'}:{f.remote}" for f in entry.forward
-    ]
+    parts += [f"localhost:{f.local} → {f.host or 'dev pod'}:{f.remote}" for f in entry.forward]
     return " · ".join(parts) or "none"

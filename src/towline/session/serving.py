@@ -8,16 +8,16 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from towline._kit.tasks import Tasks, finish
 from towline._kit.stopwatch import Stopwatch
+from towline._kit.tasks import Tasks, finish
 from towline.cluster.api import Api
 from towline.cluster.pods import DevPod
 from towline.errors import CommandError, ConnectionLost
-from towline.manifest.model import Entry, Handover, Port
+from towline.manifest.model import Entry, Handover
 from towline.plan.model import Observed, Plan
 from towline.plan.record import Record
 from towline.process import Ending, Process, supervised
-from towline.process.listening import is_listening, ports_of
+from towline.process.listening import listening_among, ports_of
 from towline.session import local
 from towline.session.environment import session_environment
 from towline.session.events import (
@@ -292,8 +292,7 @@ class Serving:
     # What the gatekeeper asks
 
     async def _listened(self, ports: Iterable[int]) -> frozenset[int]:
-        host = self._entry.interface
-        return frozenset([p for p in ports if await is_listening(Port(p), host=host)])
+        return await listening_among(ports, host=self._entry.interface)
 
     async def _set_gate(self, is_open: bool) -> None:
         current = await self._link.get()

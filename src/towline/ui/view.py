@@ -57,15 +57,15 @@ def lines_for(event: Event) -> list[Line]:
     """The lines that show an event; none for what is not worth one."""
     match event:
         case Began():
-            text = " · ".join(
-                [event.entry, event.mode, f"namespace {event.namespace}", f"context {event.context}"]
-            )
+            where = [f"namespace {event.namespace}", f"context {event.context}"]
+            text = " · ".join([event.entry, event.mode, *where])
             return [Line("", printable(text), "head")]
         case StageDone():
-            lines = [Line("✓", printable(_staged(event.stage, event.text, event.seconds)), "done")]
+            text = _staged(event.stage, event.text, event.seconds)
+            lines = [Line("✓", printable(text), "done")]
             if event.stage == "takeover":
-                text = _staged("restore", "when this ends (Ctrl-C), or `towline down` from anywhere")
-                lines.append(Line(" ", text, "note"))
+                how = "when this ends (Ctrl-C), or `towline down` from anywhere"
+                lines.append(Line(" ", _staged("restore", how), "note"))
             return lines
         case Waiting():
             return [Line("…", printable(_staged(event.stage, event.reason)), "note", passing=True)]

@@ -1,0 +1,634 @@
+"""Measures what the README and the docs claim; writes RESULTS.md beside this.
+
+    make bench                      all of it, in a sandbox of its own
+    TOWLINE_BENCH_SANDBOX=NAME …    in a sandbox that is up already
+    TOWLINE_BENCH_RUNS=3 …          fewer runs
+
+Whole processes on a real node, the alternatives in the same run. Machines are shared
+and noisy: read the ratios.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+SHOP = ROOT / "samples/shop"
+SANDBOX = [sys.executable, str(ROOT / "sandbox")]
+TOWLINE = str(Path(sys.executable).with_name("towline"))
+YARN = ROOT / ".setup/node-tools/node_modules/.bin"
+RUNS = int(os.environ.get("TOWLINE_BENCH_RUNS", "10"))
+BULK_BYTES = 256 * 1024 * 1024
+NAMESPACE = "bench"
+
+# Serves in the dev pod or on the laptop: the first byte says what is wanted.
+#   e  echo, a message at a time      d  send BULK bytes      u  take all, then say so
+SERVER = """
+import socket, sys, threading
+bulk = int(sys.argv[2])
+block = b"x" * (1 << 18)
+def serve(s):
+    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    with s:
+        what = s.recv(1)
+        if what == b"e":
+            while data := s.recv(65536):
+                s.sendall(data)
+        elif what == b"d":
+            for _ in range(bulk // len(block)):
+                s.sendall(block)
+        elif what == b"u":
+            left = bulk
+            while left > 0:
+                left -= len(s.recv(1 << 18))
+            s.sendall(b"k")
+listener = socket.create_server(("", int(sys.argv[1])), backlog=512)
+print("serving", flush=True)
+while True:
+    threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+"""
+# Asks a Service all the time on new connections, from inside the node's network.
+ASKER = """
+import json, socket, sys, time
+address, limit = sys.argv[1], float(sys.argv[2])
+end = time.time() + limit
+while time.time() < end:
+    began = time.time()
+    try:
+        with socket.create_connection((address, 80), 0.25) as s:
+            s.settimeout(0.25)
+            s.sendall(b"GET /whoami HTTP/1.0\\r\\n\\r\\n")
+            text = b""
+            while data := s.recv(4096):
+                text += data
+        who = text.rsplit(b"\\r\\n\\r\\n", 1)[-1].decode().strip() or "empty"
+    except OSError as error:
+        who = "error: " + (error.strerror or str(error))
+    print(json.dumps([time.time(), who]), flush=True)
+    time.sleep(max(0.0, began + 0.02 - time.time()))
+"""
+# The workload's own server, which says who answered: fast to start, here and there.
+FRONT = """
+import http.server, os, socket
+class H(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = os.environ.get("WHO", "original").encode()
+        self.send_response(200); self.end_headers(); self.wfile.write(body)
+    def log_message(self, *a): pass
+class S(http.server.ThreadingHTTPServer):
+    address_family = socket.AF_INET6
+    daemon_threads = True
+    def server_bind(self):
+        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super(http.server.HTTPServer, self).server_bind()
+S(("", int(os.environ["PORT"])), H).serve_forever()
+"""
+
+
+@dataclass
+class Table:
+    """Rows of RESULTS.md."""
+
+    rows: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def add(self, what: str, figure: str, target: str = "") -> None:
+        print(f"  {what}: {figure}" + (f"   (target {target})" if target else ""), flush=True)
+        self.rows.append((what, figure, target))
+
+
+def ms(values: list[float], share: float = 0.5) -> float:
+    ordered = sorted(values)
+    return ordered[min(int(len(ordered) * share), len(ordered) - 1)] * 1000
+
+
+class Cluster:
+    """The sandbox with the benchmark's workload."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.kubeconfig = self._run("kubeconfig", "--name", name).strip()
+
+    def _run(self, *words: str, text: str | None = None) -> str:
+        done = subprocess.run(
+            [*SANDBOX, *words], input=text, capture_output=True, text=True, check=False, timeout=300
+        )
+        if done.returncode != 0:
+            raise SystemExit(f"{words}: {done.stderr}")
+        return done.stdout
+
+    def kubectl(self, *words: str, text: str | None = None) -> str:
+        return self._run("kubectl", "--name", self.name, "--", *words, text=text)
+
+    def node_command(self, *words: str) -> list[str]:
+        return [*SANDBOX, "exec", "--name", self.name, "--", *words]
+
+    def kubectl_binary(self) -> list[str]:
+        """kubectl of the same version, started as a process of its own."""
+        status = json.loads(self._run("status", "--name", self.name, "-o", "json"))
+        return [str(status["kubectl"]), "--kubeconfig", self.kubeconfig]
+
+    def deploy(self) -> None:
+        objects = [
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
+            {
+                "apiVersion": "v1",
+                "kind": "Service",
+                "metadata": {"name": "front", "namespace": NAMESPACE},
+                "spec": {
+                    "selector": {"app": "front"},
+                    "ports": [{"port": 80, "targetPort": 3000}],
+                },
+            },
+            {
+                "apiVersion": "apps/v1",
+                "kind": "Deployment",
+                "metadata": {"name": "front", "namespace": NAMESPACE},
+                "spec": {
+                    "replicas": 1,
+                    "selector": {"matchLabels": {"app": "front"}},
+                    "template": {
+                        "metadata": {"labels": {"app": "front"}},
+                        "spec": {
+                            "terminationGracePeriodSeconds": 5,
+                            "containers": [
+                                {
+                                    "name": "front",
+                                    "image": "towline.local/shop-api:1",
+                                    "command": ["python3", "-c", FRONT],
+                                    "env": [{"name": "PORT", "value": "3000"}],
+                                    "ports": [{"containerPort": 3000}],
+                                    # Nodes follow endpoints up to a second late.
+                                    "lifecycle": {"preStop": {"sleep": {"seconds": 2}}},
+                                    "readinessProbe": {
+                                        "httpGet": {"path": "/", "port": 3000},
+                                        "periodSeconds": 1,
+                                    },
+                                }
+                            ],
+                        },
+                    },
+                },
+            },
+        ]
+        body = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+        self.kubectl("apply", "-f", "-", text=body)
+        self.kubectl(
+            "-n", NAMESPACE, "wait", "--for=condition=Available", "deploy/front", "--timeout=120s"
+        )
+
+    def service_address(self) -> str:
+        words = ["-n", NAMESPACE, "get", "svc", "front", "-o", "jsonpath={.spec.clusterIP}"]
+        return self.kubectl(*words)
+
+
+MANIFEST = """\
+dev:
+  front:
+    mode: hybrid
+    reverse:
+    - 3000:18080
+    - 9100:19100
+    forward:
+    - 19000:9000
+    workdir: .
+    command: ["{python}", "-c", {code}]
+    environment:
+      PORT: "18080"
+      WHO: laptop
+"""
+
+
+class Session:
+    """A running `towline up -o json`, with the time of each event."""
+
+    def __init__(self, folder: Path, environ: dict[str, str]) -> None:
+        self.began = time.time()
+        self.at: dict[str, float] = {}
+        self.process = subprocess.Popen(
+            [TOWLINE, "up", "front", "-n", NAMESPACE, "--yes", "-o", "json"],
+            cwd=folder,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._done = threading.Event()
+        self.said: list[str] = []
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.said.append(line)
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            name = event["event"]
+            name = event["stage"] if name == "stage-done" else name
+            self.at.setdefault(name, time.time())
+            if name in ("takeover", "restored"):
+                self._done.set()
+
+    def serving(self) -> Session:
+        if not self._done.wait(60):
+            raise SystemExit(f"up did not get there: {self.said}")
+        return self
+
+    def end(self) -> float:
+        """Ctrl-C; returns the seconds until the program was gone."""
+        began = time.time()
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(60)
+        return time.time() - began
+
+
+@contextmanager
+def asking(cluster: Cluster, address: str) -> Iterator[list[tuple[float, str]]]:
+    """Ask the Service every 20 ms while the block runs."""
+    answers: list[tuple[float, str]] = []
+    words = cluster.node_command("python3", "-u", "-c", ASKER, address, "60")
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+
+    def read() -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            at, who = json.loads(line)
+            answers.append((at, who))
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    wait_for(lambda: len(answers) > 5, "the asker's first answers")
+    try:
+        yield answers
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def wait_for(condition: Callable[[], object], what: str, within_s: float = 60.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"{what}: not after {within_s} s")
+        time.sleep(0.01)
+
+
+def longest_gap(answers: list[tuple[float, str]]) -> float:
+    good = [at for at, who in answers if not who.startswith(("error", "empty"))]
+    return max((b - a for a, b in zip(good, good[1:], strict=False)), default=0.0)
+
+
+def measure_up(cluster: Cluster, folder: Path, environ: dict[str, str], table: Table) -> None:
+    """From exec to the first request answered by the laptop, and back."""
+    own, whole, restore, restore_own, gaps = [], [], [], [], []
+    address = cluster.service_address()
+    for _ in range(RUNS):
+        with asking(cluster, address) as answers:
+            session = Session(folder, environ).serving()
+            wait_for(lambda: answers[-1][1] == "laptop", "the laptop's answer")  # noqa: B023
+            first = next(at for at, who in answers if who == "laptop")
+            at = session.at
+            pod = at["dev pod"] - at["applied"]
+            command = at["gate-changed"] - at["command-starting"]
+            whole.append(first - session.began)
+            own.append(at["gate-changed"] - session.began - pod - command)
+            time.sleep(1.5)
+            ended = time.time()
+            restore.append(session.end())
+            wait_for(lambda: answers[-1][1] == "original", "the original's answer")  # noqa: B023
+            back = next(t for t, who in answers if t > ended and who == "original")
+            restore_own.append(max(restore[-1] - (back - ended), 0.0))
+            time.sleep(2.0)
+            gaps.append(longest_gap(answers))
+    table.add("`up` → first answer through the Service", f"{ms(whole):.0f} ms", "≤ 3500 ms")
+    table.add("… of that Towline's own share", f"{ms(own):.0f} ms", "≤ 600 ms")
+    table.add("Ctrl-C → program gone, the original serving", f"{ms(restore):.0f} ms")
+    table.add("… after the original's first answer", f"{ms(restore_own):.0f} ms", "≤ 300 ms")
+    worst = max(gaps) * 1000
+    text = f"{ms(gaps):.0f} ms median, {worst:.0f} ms worst"
+    table.add("longest gap between answers, up and down, asked every 20 ms", text, "≤ 100 ms")
+
+
+def connect(port: int) -> socket.socket:
+    made = socket.create_connection(("127.0.0.1", port), 10)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return made
+
+
+def first_bytes(dial: Callable[[], socket.socket], count: int) -> list[float]:
+    found = []
+    for _ in range(count):
+        began = time.perf_counter()
+        with dial() as s:
+            s.sendall(b"ex")
+            s.recv(1)
+            found.append(time.perf_counter() - began)
+        time.sleep(0.005)
+    return found
+
+
+def requests(dial: Callable[[], socket.socket], count: int) -> list[float]:
+    found = []
+    with dial() as s:
+        s.sendall(b"e")
+        for _ in range(count):
+            began = time.perf_counter()
+            s.sendall(b"x" * 100)
+            got = 0
+            while got < 100:
+                got += len(s.recv(4096))
+            found.append(time.perf_counter() - began)
+    return found
+
+
+def bulk(dial: Callable[[], socket.socket], what: bytes) -> float:
+    """MB/s of one stream."""
+    with dial() as s:
+        s.settimeout(120)
+        began = time.perf_counter()
+        s.sendall(what)
+        if what == b"d":
+            left = BULK_BYTES
+            while left > 0:
+                data = s.recv(1 << 18)
+                if not data:
+                    raise SystemExit("the stream ended early")
+                left -= len(data)
+        else:
+            block = b"x" * (1 << 18)
+            for _ in range(BULK_BYTES // len(block)):
+                s.sendall(block)
+            s.recv(1)
+        return BULK_BYTES / (time.perf_counter() - began) / 1e6
+
+
+def cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def per_gb(pid: int, work: Callable[[], float]) -> tuple[float, float]:
+    """(MB/s, CPU seconds of a process per GB), medians of three."""
+    speeds, costs = [], []
+    for _ in range(3):
+        before = cpu_s(pid)
+        speeds.append(work())
+        costs.append((cpu_s(pid) - before) / (BULK_BYTES / 1e9))
+    return statistics.median(speeds), statistics.median(costs)
+
+
+def rss_mb(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
+
+
+def measure_tunnels(cluster: Cluster, folder: Path, environ: dict[str, str], table: Table) -> None:
+    """`forward` beside kubectl port-forward to the same pod and port, and `reverse`."""
+    session = Session(folder, environ).serving()
+    pod = cluster.kubectl(
+        "-n",
+        NAMESPACE,
+        "get",
+        "pods",
+        "-l",
+        "towline.dev/session",
+        "-o",
+        "jsonpath={.items[0].metadata.name}",
+    )
+    server = subprocess.Popen(
+        [TOWLINE, "exec", "front", "--", "python3", "-u", "-c", SERVER, "9000", str(BULK_BYTES)],
+        cwd=folder, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert server.stdout is not None
+    server.stdout.readline()
+    kubectl = subprocess.Popen(
+        [*cluster.kubectl_binary(), "-n", NAMESPACE, "port-forward", pod, "19001:9000"],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert kubectl.stdout is not None
+    kubectl.stdout.readline()
+    try:
+        time.sleep(1)
+        idle(session.process.pid, table)
+        beside(session.process.pid, kubectl.pid, table)
+        reverse(cluster, folder, table)
+    finally:
+        kubectl.terminate()
+        kubectl.wait()
+        server.terminate()
+        server.wait()
+        session.end()
+
+
+def idle(pid: int, table: Table) -> None:
+    before = cpu_s(pid)
+    time.sleep(10)
+    table.add("client, idle: memory", f"{rss_mb(pid):.0f} MB", "≤ 70 MB")
+    table.add("client, idle: CPU", f"{(cpu_s(pid) - before) * 10:.1f} % of a core", "≤ 1 %")
+
+
+def beside(ours: int, theirs: int, table: Table) -> None:
+    def via_towline() -> socket.socket:
+        return connect(19000)
+
+    def via_kubectl() -> socket.socket:
+        return connect(19001)
+
+    first_bytes(via_towline, 10)
+    first_bytes(via_kubectl, 10)
+    a, b = first_bytes(via_towline, 200), first_bytes(via_kubectl, 200)
+    table.add(
+        "forward, first byte on a new connection, p50 / p99",
+        f"{ms(a):.2f} / {ms(a, 0.99):.2f} ms; kubectl {ms(b):.2f} / {ms(b, 0.99):.2f} ms; "
+        f"ratio {ms(a) / ms(b):.2f}",
+        "ratio ≤ 0.6",
+    )
+    a, b = requests(via_towline, 500), requests(via_kubectl, 500)
+    table.add(
+        "forward, 100 bytes there and back on an open connection, p50 / p99",
+        f"{ms(a):.2f} / {ms(a, 0.99):.2f} ms; kubectl {ms(b):.2f} / {ms(b, 0.99):.2f} ms; "
+        f"ratio {ms(a) / ms(b):.2f}",
+        "ratio ≤ 1.3",
+    )
+    for what, name in ((b"d", "cluster → laptop"), (b"u", "laptop → cluster")):
+        speed, cost = per_gb(ours, lambda: bulk(via_towline, what))  # noqa: B023
+        other, other_cost = per_gb(theirs, lambda: bulk(via_kubectl, what))  # noqa: B023
+        table.add(
+            f"forward, one bulk stream, {name}",
+            f"{speed:.0f} MB/s, {cost:.1f} CPU s/GB; kubectl {other:.0f} MB/s, "
+            f"{other_cost:.1f} CPU s/GB; ratios {speed / other:.2f}, {cost / other_cost:.2f}",
+            "≥ 0.8 at ≤ 1.3",
+        )
+    errors = at_once(via_towline, 50)
+    table.add("forward, 50 connections at once", f"{errors} errors", "0")
+    errors = at_once(via_towline, 1000)
+    table.add("forward, 1,000 connections at once", f"{errors} errors", "0")
+
+
+def at_once(dial: Callable[[], socket.socket], count: int) -> int:
+    """Open many, and have an answer on each while all are open."""
+    errors = 0
+    opened = []
+    for _ in range(count):
+        try:
+            opened.append(dial())
+        except OSError:
+            errors += 1
+    for s in opened:
+        s.sendall(b"ex")
+    for s in opened:
+        try:
+            s.settimeout(20)
+            errors += s.recv(1) != b"x"
+        except OSError:
+            errors += 1
+    for s in opened:
+        s.close()
+    return errors
+
+
+REVERSE_CLIENT = """
+import json, socket, sys, time
+def dial():
+    s = socket.create_connection((sys.argv[1], 9100), 10)
+    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return s
+found = []
+for _ in range(210):
+    began = time.perf_counter()
+    with dial() as s:
+        s.sendall(b"ex"); s.recv(1)
+        found.append(time.perf_counter() - began)
+    time.sleep(0.005)
+again = []
+with dial() as s:
+    s.sendall(b"e")
+    for _ in range(500):
+        began = time.perf_counter()
+        s.sendall(b"x" * 100)
+        got = 0
+        while got < 100: got += len(s.recv(4096))
+        again.append(time.perf_counter() - began)
+print(json.dumps([found[10:], again]))
+"""
+
+
+def reverse(cluster: Cluster, folder: Path, table: Table) -> None:
+    """Into the dev pod's port 9100, out on the laptop, from inside the node."""
+    words = [sys.executable, "-u", "-c", SERVER, "19100", str(BULK_BYTES)]
+    server = subprocess.Popen(words, stdout=subprocess.PIPE)
+    assert server.stdout is not None
+    server.stdout.readline()
+    try:
+        path = "jsonpath={.items[0].status.podIP}"
+        words = ["-n", NAMESPACE, "get", "pods", "-l", "towline.dev/session", "-o", path]
+        address = cluster.kubectl(*words)
+        command = cluster.node_command("python3", "-c", REVERSE_CLIENT, address)
+        found, again = json.loads(subprocess.check_output(command, timeout=120))
+        forward_first = first_bytes(lambda: connect(19000), 200)
+        forward_again = requests(lambda: connect(19000), 500)
+        table.add(
+            "reverse, first byte on a new connection, p50 / p99",
+            f"{ms(found):.2f} / {ms(found, 0.99):.2f} ms; forward {ms(forward_first):.2f} ms; "
+            f"ratio {ms(found) / ms(forward_first):.2f}",
+            "ratio ≤ 1.2",
+        )
+        table.add(
+            "reverse, 100 bytes there and back on an open connection, p50 / p99",
+            f"{ms(again):.2f} / {ms(again, 0.99):.2f} ms; forward {ms(forward_again):.2f} ms; "
+            f"ratio {ms(again) / ms(forward_again):.2f}",
+            "ratio ≤ 1.2",
+        )
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def measure_help(table: Table) -> None:
+    found = []
+    for _ in range(RUNS + 1):
+        began = time.perf_counter()
+        subprocess.run([TOWLINE, "--help"], stdout=subprocess.DEVNULL, check=True)
+        found.append(time.perf_counter() - began)
+    table.add("`towline --help`", f"{ms(found[1:]):.0f} ms", "≤ 150 ms")
+
+
+def results(table: Table, cluster: Cluster) -> str:
+    cpu = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    version = json.loads(cluster.kubectl("version", "-o", "json"))["serverVersion"]["gitVersion"]
+    lines = [
+        "# Results",
+        "Written by `make bench`. Client, cluster and load share one machine, so the ratios",
+        "say more than the figures.",
+        "",
+        f"- {time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores of {cpu}, "
+        f"Linux {platform.release().split('-')[0]}, Python {platform.python_version()}",
+        f"- Kubernetes {version} (the sandbox); median of {RUNS} where nothing else is said",
+        "",
+        "| what | measured | wanted |",
+        "|---|---|---|",
+    ]
+    lines += [f"| {what} | {figure} | {target} |" for what, figure, target in table.rows]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    given = os.environ.get("TOWLINE_BENCH_SANDBOX")
+    name = given or "bench"
+    folder = Path(tempfile.mkdtemp(prefix="towline-bench-"))
+    try:
+        if not given:
+            subprocess.run([*SANDBOX, "up", "--name", name], check=True)
+        load = [*SANDBOX, "image", str(SHOP), "--load", "--name", name]
+        subprocess.run(load, check=True, stdout=subprocess.DEVNULL)
+        cluster = Cluster(name)
+        cluster.deploy()
+        manifest = MANIFEST.format(python=sys.executable, code=json.dumps(FRONT))
+        (folder / "towline.yml").write_text(manifest)
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("TOWLINE_")}
+        environ = {
+            **kept,
+            "KUBECONFIG": cluster.kubeconfig,
+            "XDG_STATE_HOME": str(folder / "state"),
+        }
+        table = Table()
+        measure_help(table)
+        measure_up(cluster, folder, environ, table)
+        measure_tunnels(cluster, folder, environ, table)
+        (ROOT / "benchmarks/RESULTS.md").write_text(results(table, cluster))
+        cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+    finally:
+        if not given:
+            subprocess.run([*SANDBOX, "down", "--name", name], check=False)
+        shutil.rmtree(folder, ignore_errors=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
