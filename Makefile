@@ -48,16 +48,21 @@ check: setup ## Lint, types, layers, unit tests: under a minute
 	$(BIN)/lint-imports
 	cd agent && test -z "$$(gofmt -l .)" && go vet $(GO_CHECK_PACKAGES) && go run $(STATICCHECK) $(GO_CHECK_PACKAGES)
 	cd agent && go test $(GO_CHECK_PACKAGES)
+	cd sandbox/node && go vet . && CGO_ENABLED=0 go test .
 	$(BIN)/pytest tests/unit
 
-test: check $(SETUP)/system $(SETUP)/node ## Every test, on a real API server and a whole node too
-	$(BIN)/pytest tests/agent tests/api tests/sandbox tests/e2e tests/package
+$(SETUP)/sandbox: | $(SETUP)/system
+	$(PYTHON) sandbox build
+	@touch $@
+
+test: check $(SETUP)/sandbox $(SETUP)/node ## Every test, on a real API server and a whole node too
+	$(BIN)/pytest $(wildcard tests/agent tests/api tests/package) tests/sandbox tests/e2e
 	@echo "make test: all passed"
 
-demo: setup $(SETUP)/system $(SETUP)/node ## The main job on a real cluster, told step by step
+demo: setup $(SETUP)/sandbox $(SETUP)/node ## The main job on a real cluster, told step by step
 	PATH="$(CURDIR)/$(SETUP)/node-tools/node_modules/.bin:$$PATH" $(BIN)/python samples/demo.py
 
-bench: setup $(SETUP)/system $(SETUP)/node ## Measure; writes benchmarks/RESULTS.md
+bench: setup $(SETUP)/sandbox $(SETUP)/node ## Measure; writes benchmarks/RESULTS.md
 	PATH="$(CURDIR)/$(SETUP)/node-tools/node_modules/.bin:$$PATH" $(BIN)/python benchmarks/run.py
 
 dist: setup ## The wheel and the sdist, in dist/

@@ -10,6 +10,7 @@ and noisy: read the ratios.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import platform
@@ -26,7 +27,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 SHOP = ROOT / "samples/shop"
@@ -293,7 +293,7 @@ def wait_for(condition: Callable[[], object], what: str, within_s: float = 60.0)
 
 def longest_gap(answers: list[tuple[float, str]]) -> float:
     good = [at for at, who in answers if not who.startswith(("error", "empty"))]
-    return max((b - a for a, b in zip(good, good[1:], strict=False)), default=0.0)
+    return max((b - a for a, b in itertools.pairwise(good)), default=0.0)
 
 
 def measure_up(cluster: Cluster, folder: Path, environ: dict[str, str], table: Table) -> None:
@@ -303,7 +303,7 @@ def measure_up(cluster: Cluster, folder: Path, environ: dict[str, str], table: T
     for _ in range(RUNS):
         with asking(cluster, address) as answers:
             session = Session(folder, environ).serving()
-            wait_for(lambda: answers[-1][1] == "laptop", "the laptop's answer")  # noqa: B023
+            wait_for(lambda: answers[-1][1] == "laptop", "the laptop's answer")
             first = next(at for at, who in answers if who == "laptop")
             at = session.at
             pod = at["dev pod"] - at["applied"]
@@ -313,7 +313,7 @@ def measure_up(cluster: Cluster, folder: Path, environ: dict[str, str], table: T
             time.sleep(1.5)
             ended = time.time()
             restore.append(session.end())
-            wait_for(lambda: answers[-1][1] == "original", "the original's answer")  # noqa: B023
+            wait_for(lambda: answers[-1][1] == "original", "the original's answer")
             back = next(t for t, who in answers if t > ended and who == "original")
             restore_own.append(max(restore[-1] - (back - ended), 0.0))
             time.sleep(2.0)

@@ -74,12 +74,12 @@ async def _down(
     context: str | None,
     namespace: str | None,
 ) -> list[str]:
+    import time
+
     from towline.session.end import end_session, find_records
     from towline.session.events import Restored, Warned
     from towline.session.prepare import this_owner
     from towline.ui.terminal import Terminal
-
-    import time
 
     tell = Terminal()
     async with open_api(kubeconfig=kubeconfig, context=context, namespace=namespace) as api:

@@ -27,8 +27,6 @@ from towline.errors import (
     Unreachable,
 )
 
-
-
 FIELD_MANAGER = "towline"
 _PATCH_TYPES = {
     "merge": "application/merge-patch+json",
@@ -129,9 +127,7 @@ class Api:
         query = {"labelSelector": labels, "fieldSelector": fields}
         return await self.request("GET", self._path(resource, None, None), query=query)
 
-    async def create(
-        self, resource: str, body: JsonObject, *, dry_run: bool = False
-    ) -> JsonObject:
+    async def create(self, resource: str, body: JsonObject, *, dry_run: bool = False) -> JsonObject:
         """Create an object. Raises Conflict when the name is taken, Refused, Forbidden."""
         query = {"fieldManager": FIELD_MANAGER, "dryRun": "All" if dry_run else None}
         return await self.request("POST", self._path(resource, None, None), query=query, body=body)
@@ -175,9 +171,7 @@ class Api:
         return answer.body.decode(errors="replace")
 
     def _path(self, resource: str, name: str | None, subresource: str | None) -> str:
-        return resource_path(
-            resource, namespace=self.namespace, name=name, subresource=subresource
-        )
+        return resource_path(resource, namespace=self.namespace, name=name, subresource=subresource)
 
     async def request(
         self,
@@ -262,7 +256,9 @@ class Api:
         async with self._pool.stream(target, headers=headers) as (status, chunks):
             if status >= 300:
                 body = b"".join([chunk async for chunk in chunks])
-                raise _error(Answer(status, {}, body), method="WATCH", path=resource, access=self.access)
+                raise _error(
+                    Answer(status, {}, body), method="WATCH", path=resource, access=self.access
+                )
             buffer = b""
             with suppress(ConnectionEnded):
                 async for chunk in chunks:
@@ -314,7 +310,7 @@ def _error(answer: Answer, *, method: str, path: str, access: Access) -> Cluster
 
 def _refused_hint(message: str) -> str:
     if "exceeded quota" in message:
-        return "the namespace's quota leaves no room: `towline up --handover exclusive`, or ask for more"
+        return "the quota leaves no room: `towline up --handover exclusive`, or ask for more"
     if "PodSecurity" in message:
         return "the original's own pod template does not meet the namespace's Pod Security level"
     return "the webhook's owner can say what it wants"

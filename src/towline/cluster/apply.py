@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
+from enum import Enum
 
 from towline._kit.objects import JsonObject
 from towline._kit.together import together
@@ -18,12 +20,28 @@ from towline.cluster.watch import until, until_gone
 from towline.errors import Conflict, Forbidden, NotFound, Refused, SessionTaken, TowlineError
 from towline.manifest.model import Handover
 from towline.payload.pieces import Piece, config_map, verify
-from towline.plan.fields import REPLICAS, WHEN_SCALED, managers_put_back, owner_of
-from towline.plan.model import ANNOTATION_RESTORE, LABEL_SESSION, MANAGED_BY, ActionKind, Plan
-from towline.plan.record import Record, read_record, record_object, restore_annotation
+from towline.plan.fields import (
+    REPLICAS,
+    WHEN_SCALED,
+    FieldPath,
+    managers_put_back,
+    owner_of,
+    owners_of,
+)
+from towline.plan.model import ANNOTATION_RESTORE, LABEL_SESSION, MANAGED_BY
+from towline.plan.record import (
+    Record,
+    read_record,
+    record_object,
+    restore_annotation,
+    retention_of,
+    session_in,
+)
+from towline.plan.services import selector_text
 
 # Between a read and a write somebody else may write (a controller's status, mostly).
-_LOCK_TRIES = 8
+# Each try is lost to such a write only when it falls into a few milliseconds.
+_LOCK_TRIES = 40
 
 Report = Callable[[str], None]
 
@@ -39,9 +57,11 @@ async def write_record(api: Api, record: Record) -> Record:
     except Conflict as error:
         found = await api.find("configmaps", record.names.record)
         other = read_record(found) if found else None
-        if other is None:
+        if found is None or other is None:
             raise
-        raise taken(other) from error
+        if other.session != record.session:
+            raise taken(other) from error
+        made = found  # written before, by a request whose answer was lost
     return replace(record, uid=str(made["metadata"]["uid"]))
 
 
@@ -61,18 +81,21 @@ async def share_pieces(api: Api, record: Record, parts: Iterable[Piece]) -> None
     async def share(piece: Piece) -> None:
         for _ in range(_LOCK_TRIES):
             try:
-                # Adds to the owners that are there: they merge by uid.
-                patch = {"metadata": {"ownerReferences": [owner]}}
-                found = await api.patch("configmaps", piece.name, patch, kind="strategic")
+                found = await api.find("configmaps", piece.name)
+                if found is None:
+                    await api.create("configmaps", config_map(piece, owner=owner))
+                    return
+                # Before anything else: with an owner of ours on it the garbage collector
+                # would take somebody else's ConfigMap at the session's end.
                 verify(found, piece)
+                # Adds to the owners that are there: they merge by uid. What it holds
+                # cannot have changed since: it is immutable, and of this uid.
+                metadata = {"uid": found["metadata"]["uid"], "ownerReferences": [owner]}
+                patch = {"metadata": metadata}
+                await api.patch("configmaps", piece.name, patch, kind="strategic")
                 return
-            except NotFound:
-                pass
-            try:
-                await api.create("configmaps", config_map(piece, owner=owner))
-                return
-            except Conflict:
-                continue
+            except (Conflict, NotFound):
+                continue  # made, or collected, at this moment
         raise Conflict(f"ConfigMap {piece.name} comes and goes: something deletes it")
 
     await together(*[share(piece) for piece in parts])
@@ -92,13 +115,31 @@ async def create_secret(api: Api, record: Record, files: dict[str, bytes]) -> No
         },
         "data": {name: base64.b64encode(content).decode() for name, content in files.items()},
     }
-    await api.create("secrets", body)
+    with suppress(Conflict):  # the name is this session's: made before, its answer lost
+        await api.create("secrets", body)
 
 
 async def create_dev_workload(api: Api, record: Record, workload: JsonObject) -> None:
-    """Create the dev workload, owned by the record."""
+    """Create the dev workload, owned by the record.
+
+    Raises:
+        Conflict: a Deployment that is not this session's has the name.
+    """
     metadata = {**workload["metadata"], "ownerReferences": [record.owner_reference()]}
-    await api.create("deployments", {**workload, "metadata": metadata})
+    try:
+        await api.create("deployments", {**workload, "metadata": metadata})
+    except Conflict as error:
+        found = await api.find("deployments", record.names.dev_workload)
+        if found is None or _label_session(found) != record.session:
+            raise Conflict(
+                f"there is a Deployment {record.names.dev_workload} already, which is not of "
+                "this session",
+                hint="rename or delete it: the dev workload needs this name",
+            ) from error
+
+
+def _label_session(found: JsonObject) -> str | None:
+    return (found["metadata"].get("labels") or {}).get(LABEL_SESSION)
 
 
 async def _change_original(
@@ -119,6 +160,7 @@ async def _change_original(
             return found
         metadata = {
             **patch.get("metadata", {}),
+            "uid": record.workload_uid,
             "resourceVersion": found["metadata"]["resourceVersion"],
         }
         try:
@@ -135,12 +177,16 @@ async def stop_original(api: Api, record: Record) -> None:
         Conflict: it has other replicas than when it was observed, or is gone.
     """
     annotation = restore_annotation(record, namespace=api.namespace)
-    retained = any(a.kind is ActionKind.RETAIN_CLAIMS for a in record.actions)
 
     def change(found: JsonObject) -> JsonObject | None:
         replicas = int(found["spec"].get("replicas", 1))
-        annotations = found["metadata"].get("annotations") or {}
-        if replicas == 0 and ANNOTATION_RESTORE in annotations:
+        holder = session_in(found)
+        if holder not in (None, record.session):
+            raise Conflict(
+                f"{record.kind} {record.workload} is held by another session meanwhile ({holder})",
+                hint="run it again: it says whose it is",
+            )
+        if replicas == 0 and holder is not None:
             return None
         if replicas != record.replicas:
             by = owner_of(found["metadata"].get("managedFields") or [], REPLICAS)
@@ -150,7 +196,7 @@ async def stop_original(api: Api, record: Record) -> None:
                 hint="run it again: it takes over what is there now",
             )
         spec: JsonObject = {"replicas": 0}
-        if retained:
+        if retention_of(record) is not None:
             spec["persistentVolumeClaimRetentionPolicy"] = {"whenScaled": "Retain"}
         return {"metadata": {"annotations": {ANNOTATION_RESTORE: annotation}}, "spec": spec}
 
@@ -167,46 +213,68 @@ async def original_ended(api: Api, record: Record) -> None:
     await _watch_original(api, record, ended)
     # The Deployment counts a pod out when its deletion starts; a claim or a port is free
     # only when the pod is gone.
-    selector = ",".join(f"{k}={v}" for k, v in (await _selector(api, record)).items())
-    await until_gone(api, "pods", labels=f"{selector},!{LABEL_SESSION}")
-
-
-async def _selector(api: Api, record: Record) -> dict[str, str]:
     found = await api.get(record.kind.resource, record.workload)
-    labels: dict[str, str] = found["spec"]["selector"].get("matchLabels") or {}
-    return labels
+    selector = selector_text(found["spec"]["selector"])
+    await until_gone(api, "pods", labels=f"{selector},!{LABEL_SESSION}")
 
 
 async def start_original(api: Api, record: Record, *, report: Report) -> bool:
     """Put the original's replicas back, if they are still as we left them.
 
     Returns:
-        Whether the original will serve again: False when it is gone.
+        Whether the original will serve again: False when it is gone, was never stopped,
+        or is another session's by now.
     """
-    annotated = False
+    state = _Stopped.NEVER
 
     def change(found: JsonObject) -> JsonObject | None:
-        nonlocal annotated
-        annotations = found["metadata"].get("annotations") or {}
-        annotated = ANNOTATION_RESTORE in annotations
-        if not annotated:
-            return None  # never stopped, or put back already
-        replicas = int(found["spec"].get("replicas", 1))
-        if replicas != 0:
-            if replicas != record.replicas:
-                by = owner_of(found["metadata"].get("managedFields") or [], REPLICAS)
-                report(
-                    f"{record.kind} {record.workload} was scaled to {replicas} by "
-                    f"{by or 'somebody'} meanwhile: left as it is (it had {record.replicas})"
-                )
-            return None
-        return {"spec": {"replicas": record.replicas}}
+        nonlocal state
+        state = _stopped(found, record)
+        if state is _Stopped.BY_US:
+            return {"spec": {"replicas": record.replicas}}
+        return None
 
     found = await _change_original(api, record, change)
+    what = f"{record.kind} {record.workload}"
     if found is None:
-        report(f"{record.kind} {record.workload} is gone or was made anew: nothing to put back")
+        report(f"{what} is gone or was made anew: nothing to put back")
         return False
-    return annotated
+    if state is _Stopped.ANOTHER_SESSION:
+        report(f"{what} is held by session {session_in(found)} meanwhile: left to it")
+    if state is _Stopped.SCALED_SINCE:
+        by = owner_of(found["metadata"].get("managedFields") or [], REPLICAS)
+        replicas = int(found["spec"].get("replicas", 1))
+        report(
+            f"{what} was scaled to {replicas} by {by or 'somebody'} meanwhile: left as it is "
+            f"(it had {record.replicas})"
+        )
+    return state in (_Stopped.BY_US, _Stopped.PUT_BACK, _Stopped.SCALED_SINCE)
+
+
+class _Stopped(Enum):
+    """How an original stands, seen from one session."""
+
+    NEVER = "it was not touched, or is wholly put back"
+    BY_US = "it is at 0 because of us"
+    PUT_BACK = "its replicas are as they were; our marks are on it"
+    SCALED_SINCE = "somebody else has scaled it"
+    ANOTHER_SESSION = "another session holds it"
+
+
+def _stopped(found: JsonObject, record: Record) -> _Stopped:
+    holder = session_in(found)
+    owners = owners_of(found["metadata"].get("managedFields") or [], REPLICAS)
+    if holder not in (None, "", record.session):
+        return _Stopped.ANOTHER_SESSION
+    # Without the annotation, which anybody can remove, the field's owner still tells.
+    if holder is None and FIELD_MANAGER not in owners:
+        return _Stopped.NEVER
+    replicas = int(found["spec"].get("replicas", 1))
+    if replicas == record.replicas:
+        return _Stopped.PUT_BACK
+    # Where nobody owns the field (managedFields were cleared) the annotation decides.
+    ours = FIELD_MANAGER in owners or not owners
+    return _Stopped.BY_US if replicas == 0 and ours else _Stopped.SCALED_SINCE
 
 
 async def original_ready(api: Api, record: Record) -> None:
@@ -239,25 +307,31 @@ async def remove_dev_workload(api: Api, record: Record, *, wait: bool) -> None:
     Without waiting the pod ends by itself: its agent passes connections on for as long
     as nodes still send some.
     """
-    await together(
-        api.delete("deployments", record.names.dev_workload),
-        api.delete("secrets", record.names.secret),
-    )
+    await together(_delete_dev_workload(api, record), api.delete("secrets", record.names.secret))
     if not wait:
         return
     await until_gone(api, "pods", labels=f"{LABEL_SESSION}={record.session}")
 
 
-async def put_back_original(api: Api, record: Record) -> None:
+async def _delete_dev_workload(api: Api, record: Record) -> None:
+    # The name is the workload's, not the session's: another session's, or somebody's
+    # own Deployment of that name, is not ours to delete.
+    found = await api.find("deployments", record.names.dev_workload)
+    if found is not None and _label_session(found) == record.session:
+        with suppress(Conflict):
+            uid = str(found["metadata"]["uid"])
+            await api.delete("deployments", record.names.dev_workload, uid=uid)
+
+
+async def put_back_original(api: Api, record: Record, *, report: Report) -> None:
     """Take our marks off the original: annotation, claim retention, field managers."""
-    resource = record.kind.resource
-    retention = next((a for a in record.actions if a.kind is ActionKind.RETAIN_CLAIMS), None)
-    if retention is not None:
-        await _put_back_retention(api, record, str(retention.values["when_scaled"]))
-    for _ in range(_LOCK_TRIES):
-        found = await api.find(resource, record.workload)
-        if found is None or str(found["metadata"]["uid"]) != record.workload_uid:
-            return
+    when_scaled = retention_of(record)
+    if when_scaled is not None:
+        await _put_back_retention(api, record, when_scaled, report=report)
+
+    def change(found: JsonObject) -> JsonObject | None:
+        if session_in(found) not in (None, "", record.session):
+            return None
         metadata = found["metadata"]
         live = metadata.get("managedFields") or []
         restored = managers_put_back(
@@ -266,28 +340,17 @@ async def put_back_original(api: Api, record: Record) -> None:
             ours=FIELD_MANAGER,
             paths=_owned_paths(found, record, live),
         )
-        patch: list[JsonObject] = [
-            {"op": "test", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]}
-        ]
+        patch: JsonObject = {}
         if ANNOTATION_RESTORE in (metadata.get("annotations") or {}):
-            key = ANNOTATION_RESTORE.replace("/", "~1")
-            patch.append({"op": "remove", "path": f"/metadata/annotations/{key}"})
+            patch["annotations"] = {ANNOTATION_RESTORE: None}
         if restored != live and any(e.get("manager") == FIELD_MANAGER for e in live):
-            patch.append({"op": "replace", "path": "/metadata/managedFields", "value": restored})
-        if len(patch) == 1:
-            return
-        try:
-            await api.patch(resource, record.workload, patch, kind="json")
-            return
-        except (Conflict, Refused):
-            # The test of the resourceVersion failed: somebody wrote in between.
-            continue
-    raise Conflict(f"{record.kind} {record.workload} is changed by somebody else all the time")
+            patch["managedFields"] = restored
+        return {"metadata": patch} if patch else None
+
+    await _change_original(api, record, change)
 
 
-def _owned_paths(
-    found: JsonObject, record: Record, live: list[JsonObject]
-) -> list[tuple[str, ...]]:
+def _owned_paths(found: JsonObject, record: Record, live: list[JsonObject]) -> list[FieldPath]:
     """The fields that are ours and hold what was there before: their owners get them back."""
     paths = []
     ours = [e for e in live if e.get("manager") == FIELD_MANAGER]
@@ -298,22 +361,46 @@ def _owned_paths(
     return paths
 
 
-async def _put_back_retention(api: Api, record: Record, when_scaled: str) -> None:
+async def _put_back_retention(
+    api: Api, record: Record, when_scaled: str, *, report: Report
+) -> None:
+    too_few = False
+
     def change(found: JsonObject) -> JsonObject | None:
+        nonlocal too_few
+        too_few = False
         policy = found["spec"].get("persistentVolumeClaimRetentionPolicy") or {}
-        if policy.get("whenScaled") != "Retain":
+        owners = owners_of(found["metadata"].get("managedFields") or [], WHEN_SCALED)
+        if policy.get("whenScaled") != "Retain" or (owners and FIELD_MANAGER not in owners):
+            return None
+        if session_in(found) not in (None, "", record.session):
+            return None
+        # The claims of pods that are not to be there would be deleted at once.
+        too_few = int(found["spec"].get("replicas", 1)) < record.replicas
+        if too_few:
             return None
         return {"spec": {"persistentVolumeClaimRetentionPolicy": {"whenScaled": when_scaled}}}
 
     await _change_original(api, record, change)
+    if too_few:
+        report(
+            f"{record.kind} {record.workload} keeps its claims on scaling "
+            f"(whenScaled: Retain, was {when_scaled}): it has fewer replicas than before, and "
+            "the claims of the others would be deleted"
+        )
 
 
 async def remove_record(api: Api, record: Record) -> None:
     """Delete the record, last of all. The garbage collector takes what it still owns."""
-    try:
-        await api.delete("configmaps", record.names.record, uid=record.uid or None)
-    except Conflict:
-        return  # another session's record of that name: not ours to delete
+    uid = record.uid
+    if not uid:  # made of the annotation: there may be no record, or another session's
+        found = await api.find("configmaps", record.names.record)
+        if found is None or _label_session(found) != record.session:
+            return
+        uid = str(found["metadata"]["uid"])
+    # A conflict: another session's record of that name, not ours to delete.
+    with suppress(Conflict):
+        await api.delete("configmaps", record.names.record, uid=uid)
 
 
 async def restore(
@@ -327,7 +414,14 @@ async def restore(
     late: TowlineError | None = None
     if record.handover is Handover.EXCLUSIVE:
         # What they have in common is free only when the dev pod is gone.
-        await remove_dev_workload(api, record, wait=True)
+        try:
+            async with asyncio.timeout(ready_timeout_s):
+                await remove_dev_workload(api, record, wait=True)
+        except TimeoutError:
+            report(
+                f"the dev pod of {record.workload} does not end (is its node away?): the "
+                "original is started beside it"
+            )
     serves = await start_original(api, record, report=report)
     if serves and wait:
         try:
@@ -336,7 +430,7 @@ async def restore(
         except TimeoutError:
             late = not_ready_in_time(record, ready_timeout_s)
     await remove_dev_workload(api, record, wait=False)
-    await put_back_original(api, record)
+    await put_back_original(api, record, report=report)
     await remove_record(api, record)
     if late is not None:
         raise late

@@ -179,7 +179,9 @@ class Dialler:
         except TimeoutError as error:
             raise self._unreachable(f"no answer within {DIAL_TIMEOUT_S:.0f} s") from error
         except ssl.SSLCertVerificationError as error:
-            raise self._unreachable(f"its certificate is not accepted: {error.verify_message}") from error
+            raise self._unreachable(
+                f"its certificate is not accepted: {error.verify_message}"
+            ) from error
         except (OSError, ssl.SSLError, ConnectionEnded) as error:
             text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise self._unreachable(text) from error

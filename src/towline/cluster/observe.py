@@ -11,7 +11,8 @@ from towline.errors import Forbidden, NotFound, TowlineError
 from towline.manifest.model import Entry
 from towline.plan.build import names_for
 from towline.plan.model import LABEL_KIND, Kind, Observed
-from towline.plan.services import selects
+from towline.plan.record import record_object, record_of_annotation
+from towline.plan.services import selector_text, selects
 
 # Kinds that people try and that cannot be taken over, with what to do instead.
 _UNSUPPORTED = {
@@ -37,9 +38,14 @@ async def observe(entry: Entry, *, api: Api) -> Observed:
     labels = (template.get("metadata") or {}).get("labels") or {}
     name = str(workload["metadata"]["name"])
     record_name = names_for(kind, name, session="").record
+    if _of_a_session(workload):
+        raise TowlineError(
+            f"{kind} {name} is a dev workload itself: it stands in for another one",
+            hint="name the original, or end its session with `towline down`",
+        )
     claims, pods, record = await together(
         _claims(kind, workload, api=api),
-        _items(api, "pods", labels=_selector_text(workload)),
+        _items(api, "pods", labels=selector_text(workload["spec"].get("selector"))),
         api.find("configmaps", record_name),
     )
     original_pods = tuple(p for p in pods if not _of_a_session(p))
@@ -53,12 +59,21 @@ async def observe(entry: Entry, *, api: Api) -> Observed:
         autoscalers=tuple(a for a in autoscalers if _targets(a, kind, name)),
         claims=claims,
         arch=await _architecture(template, original_pods, api=api),
-        record=record,
+        record=record or _annotated(kind, workload),
     )
 
 
-def _of_a_session(pod: JsonObject) -> bool:
-    return any(k.startswith("towline.dev/") for k in pod["metadata"].get("labels") or {})
+def _of_a_session(item: JsonObject) -> bool:
+    return any(k.startswith("towline.dev/") for k in item["metadata"].get("labels") or {})
+
+
+def _annotated(kind: Kind, workload: JsonObject) -> JsonObject | None:
+    """The record as an original's annotation has it, where the record itself was deleted."""
+    record = record_of_annotation({**workload, "kind": kind.value})
+    if record is None:
+        return None
+    made = record_object(record)
+    return {**made, "metadata": {**made["metadata"], "uid": ""}}
 
 
 async def _items(api: Api, resource: str, *, labels: str | None = None) -> list[JsonObject]:
@@ -152,11 +167,6 @@ async def _namespace_exists(api: Api) -> bool:
         return True
 
 
-def _selector_text(workload: JsonObject) -> str:
-    wanted = (workload["spec"].get("selector") or {}).get("matchLabels") or {}
-    return ",".join(f"{k}={v}" for k, v in wanted.items())
-
-
 def _targets(autoscaler: JsonObject, kind: Kind, name: str) -> bool:
     target = autoscaler["spec"].get("scaleTargetRef") or {}
     return bool(target.get("kind") == kind.value and target.get("name") == name)
@@ -166,7 +176,9 @@ async def _claims(kind: Kind, workload: JsonObject, *, api: Api) -> dict[str, Js
     """The claims of a Deployment's template (a StatefulSet's own are handed over anyway)."""
     volumes = workload["spec"]["template"]["spec"].get("volumes") or []
     names = [
-        str(v["persistentVolumeClaim"]["claimName"]) for v in volumes if "persistentVolumeClaim" in v
+        str(v["persistentVolumeClaim"]["claimName"])
+        for v in volumes
+        if "persistentVolumeClaim" in v
     ]
     found = {name: await api.find("persistentvolumeclaims", name) for name in names}
     return {name: claim for name, claim in found.items() if claim is not None}

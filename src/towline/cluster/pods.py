@@ -88,9 +88,7 @@ class _Progress:
             self._tell(reason)
 
 
-async def _watch_pods(
-    api: Api, record: Record, progress: _Progress, not_uid: str | None
-) -> DevPod:
+async def _watch_pods(api: Api, record: Record, progress: _Progress, not_uid: str | None) -> DevPod:
     labels = f"{LABEL_SESSION}={record.session}"
     deadline: asyncio.Timeout
     while True:
@@ -234,9 +232,7 @@ async def service_only_at(api: Api, service: str, address: str) -> None:
     await _service_endpoints(api, service, lambda ready: ready == {address})
 
 
-async def _service_endpoints(
-    api: Api, service: str, done: Callable[[set[str]], bool]
-) -> None:
+async def _service_endpoints(api: Api, service: str, done: Callable[[set[str]], bool]) -> None:
     slices: dict[str, set[str]] = {}
     labels = f"kubernetes.io/service-name={service}"
     try:

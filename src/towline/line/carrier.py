@@ -337,7 +337,7 @@ def _refusal(status: int, body: bytes, *, pod: str, kind: CarrierKind, api: Api)
     if status == 403 and "forbidden" in message:
         return Forbidden(
             message,
-            hint="port-forward needs the verbs get and create on pods/portforward: docs/rights.yaml",
+            hint="it needs the verbs get and create on pods/portforward: docs/rights.yaml",
         )
     if status == 404:
         return NotFound(f"pod {pod} is gone: {message}")

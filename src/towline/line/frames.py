@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import struct
-
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NewType
@@ -201,8 +200,6 @@ class Parser:
             self._pieces.append(data)
             self._have += len(data)
             if self._have < self._need:
-                if self._need == _HEADER_BYTES or self._have < _HEADER_BYTES:
-                    return []
                 return []
             data = b"".join(self._pieces)
             self._pieces.clear()

@@ -37,7 +37,7 @@ from .resume import (
 ACK_WITHIN_S = 0.2
 #: How often the carrier is looked at; a laptop that wakes up notices within it.
 LOOK_EVERY_S = 0.5
-#: A carrier that is dialled before the last one is given up on for good.
+#: Writing goes on below this.
 _RESUME_BELOW_BYTES = MAX_UNACKNOWLEDGED_BYTES // 2
 
 _Protocol = TypeVar("_Protocol", bound=asyncio.BaseProtocol)
@@ -144,15 +144,15 @@ class LineGone(ConnectionLost):
         self.reason = reason
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Statistics:
-    """Figures of a line, for `towline status`; times are on the loop's clock."""
+    """Figures of a line, for `towline status`; `connected_since` is on the loop's clock."""
 
-    bytes_sent: int = 0
-    bytes_received: int = 0
-    carriers_dialled: int = 0
-    connected_since: float | None = None
-    round_trip_s: float | None = None
+    bytes_in: int
+    bytes_out: int
+    carriers_dialled: int
+    connected_since: float | None
+    round_trip_s: float | None
 
 
 @asynccontextmanager
@@ -257,7 +257,6 @@ class Line(asyncio.Transport):
     `asyncssh.connect(…, tunnel=line)` takes it as it is.
 
     Attributes:
-        statistics: figures that are always up to date.
         last_error: why the last dial or carrier failed.
     """
 
@@ -310,7 +309,9 @@ class Line(asyncio.Transport):
         self._lost_since: float | None = None
         self._slept_s = clock.boot() - clock.monotonic()
 
-        self.statistics = Statistics()
+        self._bytes_in = self._bytes_out = self._dialled = 0
+        self._connected_since: float | None = None
+        self._round_trip_s: float | None = None
         self.last_error: Exception | None = None
         self._want_carrier()
         self._look_at = self._loop.call_later(LOOK_EVERY_S, self._look)
@@ -338,6 +339,16 @@ class Line(asyncio.Transport):
     def is_lost(self) -> bool:
         """Whether no carrier answers just now."""
         return self._lost_since is not None
+
+    def statistics(self) -> Statistics:
+        """The line's figures as they are now."""
+        return Statistics(
+            bytes_in=self._bytes_in,
+            bytes_out=self._bytes_out,
+            carriers_dialled=self._dialled,
+            connected_since=self._connected_since,
+            round_trip_s=self._round_trip_s,
+        )
 
     # What asyncssh uses
 
@@ -455,7 +466,7 @@ class Line(asyncio.Transport):
             frame = self._out.next_frame()
             if frame is None:
                 return
-            self.statistics.bytes_sent += len(frame)
+            self._bytes_out += len(frame)
             current.carrier.write(frame)
 
     def _writable(self, attempt: _Attempt) -> None:
@@ -504,7 +515,7 @@ class Line(asyncio.Transport):
                 self._send(frames.Pong(token))
             case frames.Pong():
                 if self._pinged_at is not None:
-                    self.statistics.round_trip_s = self._loop.time() - self._pinged_at
+                    self._round_trip_s = self._loop.time() - self._pinged_at
                     self._pinged_at = None
             case frames.Close():
                 self._peer_closed = True
@@ -516,7 +527,7 @@ class Line(asyncio.Transport):
         new = self._in.deliver(data.offset, data.payload)
         if not new:
             return
-        self.statistics.bytes_received += len(new)
+        self._bytes_in += len(new)
         if self._in.untold >= ACK_EVERY_BYTES:
             self._acknowledge()
         elif self._ack_at is None:
@@ -574,8 +585,8 @@ class Line(asyncio.Transport):
         self._in.told = self._in.received
         self._held_back.clear()
         now = self._loop.time()
-        self.statistics.round_trip_s = now - attempt.greeted_at
-        self.statistics.connected_since = now
+        self._round_trip_s = now - attempt.greeted_at
+        self._connected_since = now
         self._pinged_at = None
         self._redial.settle()
         attempt.welcomed()
@@ -612,7 +623,7 @@ class Line(asyncio.Transport):
             self.last_error = error
         if attempt is self._current:
             self._current = None
-            self.statistics.connected_since = None
+            self._connected_since = None
             if not self._ended:
                 self._carrier_missing()
 
@@ -659,7 +670,7 @@ class Line(asyncio.Transport):
 
     async def _dial_once(self) -> None:
         attempt: _Attempt | None = None
-        self.statistics.carriers_dialled += 1
+        self._dialled += 1
         try:
             async with asyncio.timeout(DIAL_WITHIN_S):
                 carrier = await self._dial()

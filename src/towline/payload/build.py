@@ -151,7 +151,16 @@ def build_agent(root: Path, arch: str, *, go: str, scratch: Path) -> bytes:
     """The agent's static binary for an architecture."""
     target = scratch / f"agent-{arch}"
     level = {"GOAMD64": "v1"} if arch == "amd64" else {"GOARM64": "v8.0"}
-    words = [go, "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", str(target), "."]
+    words = [
+        go,
+        "build",
+        "-trimpath",
+        "-buildvcs=false",
+        "-ldflags=-s -w -buildid=",
+        "-o",
+        str(target),
+        ".",
+    ]
     _run(words, cwd=root / "agent", env=_go_environ(root, GOARCH=arch, **level))
     return target.read_bytes()
 
@@ -161,7 +170,10 @@ def build_starter(root: Path, target: str, *, zig: list[str], scratch: Path) -> 
     made = scratch / f"starter-{target}"
     options = ["-target", target, "-O", "ReleaseSmall", "-fstrip", "-fsingle-threaded"]
     words = [*zig, "build-exe", "starter.zig", *options, f"-femit-bin={made}"]
-    cache = {"ZIG_LOCAL_CACHE_DIR": str(scratch / "zig"), "ZIG_GLOBAL_CACHE_DIR": str(scratch / "zig")}
+    cache = {
+        "ZIG_LOCAL_CACHE_DIR": str(scratch / "zig"),
+        "ZIG_GLOBAL_CACHE_DIR": str(scratch / "zig"),
+    }
     _run(words, cwd=root / "starter", env={**os.environ, **cache})
     return made.read_bytes()
 

@@ -80,9 +80,15 @@ def verify(found: JsonObject, piece: Piece) -> None:
     """
     held = found.get("binaryData") or {}
     content = base64.b64decode(held.get(piece.key, ""))
-    if list(held) != [piece.key] or hashlib.sha256(content).hexdigest() != piece.sha256:
+    whole = list(held) == [piece.key] and not found.get("data")
+    if not whole or hashlib.sha256(content).hexdigest() != piece.sha256:
         raise TowlineError(
             f"ConfigMap {piece.name} does not hold what its name says",
+            hint=f"find out who made it, then delete it: kubectl delete configmap {piece.name}",
+        )
+    if not found.get("immutable"):
+        raise TowlineError(
+            f"ConfigMap {piece.name} can be changed, so what it holds now proves nothing",
             hint=f"find out who made it, then delete it: kubectl delete configmap {piece.name}",
         )
 

@@ -75,9 +75,7 @@ def build_plan(
     handover, reason = choose_handover(entry, observed)
     ports = _agent_ports(entry, observed.template)
     reverse: dict[int, int] = {each.remote: each.local for each in entry.reverse}
-    routed, warnings = routed_ports(
-        observed.services, template=observed.template, reverse=reverse
-    )
+    routed, warnings = routed_ports(observed.services, template=observed.template, reverse=reverse)
     workload = dev_workload(
         observed, container=container, names=names, ports=ports, parts=parts, arch=arch, entry=entry
     )
@@ -114,7 +112,9 @@ def _refuse_what_cannot_be(entry: Entry, observed: Observed) -> None:
             hint="take another workload into development",
         )
     if (spec.get("os") or {}).get("name") == "windows":
-        raise TowlineError(f"{observed.kind} {observed.name} runs on Windows nodes: the agent does not")
+        raise TowlineError(
+            f"{observed.kind} {observed.name} runs on Windows nodes: the agent does not"
+        )
 
 
 def _agent_ports(entry: Entry, template: JsonObject) -> AgentPorts:
@@ -166,7 +166,9 @@ def _gitops_owner(workload: JsonObject) -> str | None:
 def _actions(
     observed: Observed, *, names: Names, handover: Handover, parts: Iterable[Piece]
 ) -> tuple[Action, ...]:
-    def action(kind: ActionKind, resource: str, name: str, do: str, undo: str, **values: Any) -> Action:
+    def action(
+        kind: ActionKind, resource: str, name: str, do: str, undo: str, **values: Any
+    ) -> Action:
         return Action(kind=kind, resource=resource, name=name, do=do, undo=undo, values=values)
 
     kind, name, replicas = observed.kind, observed.name, observed.replicas

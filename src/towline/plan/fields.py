@@ -17,11 +17,33 @@ REPLICAS: FieldPath = ("f:spec", "f:replicas")
 WHEN_SCALED: FieldPath = ("f:spec", "f:persistentVolumeClaimRetentionPolicy", "f:whenScaled")
 
 
-def owner_of(managed_fields: Iterable[JsonObject], path: FieldPath) -> str | None:
-    """The manager that owns a field, the last to have changed it where there are several."""
+def owners_of(managed_fields: Iterable[JsonObject], path: FieldPath) -> list[str]:
+    """The managers that own a field, the last to have changed it last."""
     owners = [e for e in managed_fields if _has(e.get("fieldsV1") or {}, path)]
     owners.sort(key=lambda entry: str(entry.get("time") or ""))
-    return str(owners[-1]["manager"]) if owners else None
+    return [str(entry["manager"]) for entry in owners]
+
+
+def owner_of(managed_fields: Iterable[JsonObject], path: FieldPath) -> str | None:
+    """The manager that owns a field, the last to have changed it where there are several."""
+    owners = owners_of(managed_fields, path)
+    return owners[-1] if owners else None
+
+
+def only_fields(
+    managed_fields: Iterable[JsonObject], paths: Iterable[FieldPath]
+) -> list[JsonObject]:
+    """The entries that own some of `paths`, with nothing but those: short enough to keep."""
+    paths = list(paths)
+    kept = []
+    for entry in managed_fields:
+        owned = [path for path in paths if _has(entry.get("fieldsV1") or {}, path)]
+        if owned:
+            short: JsonObject = {**entry, "fieldsV1": {}}
+            for path in owned:
+                _add(short["fieldsV1"], path)
+            kept.append(short)
+    return kept
 
 
 def managers_put_back(

@@ -44,7 +44,7 @@ def _no_room_side_by_side(entry: Entry, observed: Observed) -> str | None:
 
 def _extended_resource(spec: JsonObject) -> str | None:
     for container in spec["containers"]:
-        for name in ((container.get("resources") or {}).get("limits") or {}):
+        for name in (container.get("resources") or {}).get("limits") or {}:
             if "/" in name:
                 return str(name)
     return None
@@ -59,10 +59,13 @@ def _repels_itself(template: JsonObject) -> bool:
         for constraint in template["spec"].get("topologySpreadConstraints") or []
         if constraint.get("whenUnsatisfiable") == "DoNotSchedule"
     ]
-    return any(_matches(each.get("labelSelector") or {}, labels) for each in [*terms, *spread])
+    return any(_matches(each.get("labelSelector"), labels) for each in [*terms, *spread])
 
 
-def _matches(selector: JsonObject, labels: dict[str, str]) -> bool:
-    """Whether a label selector may match; expressions count as matching (the safe side)."""
-    wanted = selector.get("matchLabels") or {}
-    return bool(selector) and (not wanted or selects(wanted, labels))
+def _matches(selector: JsonObject | None, labels: dict[str, str]) -> bool:
+    """Whether a label selector may match; expressions count as matching (the safe side).
+
+    None matches no pod, an empty one every pod (Kubernetes API, LabelSelector).
+    """
+    wanted = (selector or {}).get("matchLabels") or {}
+    return selector is not None and (not wanted or selects(wanted, labels))

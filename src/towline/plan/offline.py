@@ -23,8 +23,10 @@ def read_objects(folder: Path) -> list[JsonObject]:
     Raises:
         TowlineError: a file cannot be read.
     """
-    files = [folder] if folder.is_file() else sorted(
-        p for p in folder.rglob("*") if p.suffix in (".yaml", ".yml", ".json")
+    files = (
+        [folder]
+        if folder.is_file()
+        else sorted(p for p in folder.rglob("*") if p.suffix in (".yaml", ".yml", ".json"))
     )
     found: list[JsonObject] = []
     for path in files:
@@ -75,7 +77,9 @@ def observed_from(
         workload=workload,
         services=tuple(s for s in of("Service") if selects(s["spec"].get("selector"), labels)),
         pods=tuple(
-            p for p in of("Pod") if selects(_match_labels(workload), p["metadata"].get("labels", {}))
+            p
+            for p in of("Pod")
+            if selects(_match_labels(workload), p["metadata"].get("labels", {}))
         ),
         autoscalers=tuple(
             a

@@ -12,7 +12,10 @@ from dataclasses import asdict, dataclass
 from towline._kit.objects import JsonObject
 from towline.errors import TowlineError
 from towline.manifest.model import Handover
+from towline.plan.build import names_for
+from towline.plan.fields import REPLICAS, WHEN_SCALED, only_fields
 from towline.plan.model import (
+    ANNOTATION_RESTORE,
     LABEL_KIND,
     LABEL_SESSION,
     MANAGED_BY,
@@ -155,7 +158,12 @@ def restore_annotation(record: Record, *, namespace: str) -> str:
             "session": record.session,
             "owner": str(record.owner),
             "since": record.since,
+            "entry": record.entry,
             "replicas": record.replicas,
+            "readyReplicas": record.ready_replicas,
+            "handover": record.handover.value,
+            "whenScaled": retention_of(record),
+            "managers": only_fields(record.managed_fields, (REPLICAS, WHEN_SCALED)),
             "devWorkload": record.names.dev_workload,
             "record": record.names.record,
             "undo": [
@@ -166,4 +174,77 @@ def restore_annotation(record: Record, *, namespace: str) -> str:
                 "towline.dev/restore-",
             ],
         }
+    )
+
+
+def retention_of(record: Record) -> str | None:
+    """The claim retention on scaling to put back, None where it was not touched."""
+    for action in record.actions:
+        if action.kind is ActionKind.RETAIN_CLAIMS:
+            return str(action.values["when_scaled"])
+    return None
+
+
+def session_in(workload: JsonObject) -> str | None:
+    """The session that an original's annotation names; "" for an annotation of no sense."""
+    text = (workload["metadata"].get("annotations") or {}).get(ANNOTATION_RESTORE)
+    if text is None:
+        return None
+    try:
+        return str(json.loads(text)["session"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def record_of_annotation(workload: JsonObject) -> Record | None:
+    """A record made of the original's annotation alone, where the record itself is gone.
+
+    None when there is no annotation.
+
+    Raises:
+        TowlineError: the annotation is broken; nothing may be undone by guess.
+    """
+    text = (workload["metadata"].get("annotations") or {}).get(ANNOTATION_RESTORE)
+    if text is None:
+        return None
+    kind, name = Kind(workload["kind"]), str(workload["metadata"]["name"])
+    try:
+        values = json.loads(text)
+        user, _, host = str(values["owner"]).partition("@")
+        replicas = int(values["replicas"])
+        retained = values.get("whenScaled")
+        return Record(
+            session=str(values["session"]),
+            owner=Owner(user=user, host=host),
+            since=str(values["since"]),
+            entry=str(values.get("entry") or name),
+            mode="hybrid",
+            context="",
+            kind=kind,
+            workload=name,
+            workload_uid=str(workload["metadata"]["uid"]),
+            container="",
+            replicas=replicas,
+            ready_replicas=int(values.get("readyReplicas", replicas)),
+            handover=Handover(values.get("handover", "exclusive")),
+            names=names_for(kind, name, session=str(values["session"])),
+            line_port=0,
+            actions=(_retained(kind, name, str(retained)),) if retained else (),
+            managed_fields=tuple(values.get("managers") or ()),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise TowlineError(
+            f"{kind} {name} has a broken annotation {ANNOTATION_RESTORE}: {error}",
+            hint="scale it by hand to what it should have, then remove the annotation",
+        ) from error
+
+
+def _retained(kind: Kind, name: str, when_scaled: str) -> Action:
+    return Action(
+        kind=ActionKind.RETAIN_CLAIMS,
+        resource=kind.resource,
+        name=name,
+        do="",
+        undo="",
+        values={"when_scaled": when_scaled},
     )

@@ -13,6 +13,24 @@ def selects(selector: Mapping[str, str] | None, labels: Mapping[str, str]) -> bo
     return bool(selector) and all(labels.get(k) == v for k, v in (selector or {}).items())
 
 
+def selector_text(selector: JsonObject | None) -> str:
+    """A label selector as the API's `labelSelector` wants it."""
+    selector = selector or {}
+    parts = [f"{key}={value}" for key, value in (selector.get("matchLabels") or {}).items()]
+    for each in selector.get("matchExpressions") or []:
+        key, values = each["key"], ",".join(each.get("values") or [])
+        match each["operator"]:
+            case "In":
+                parts.append(f"{key} in ({values})")
+            case "NotIn":
+                parts.append(f"{key} notin ({values})")
+            case "Exists":
+                parts.append(key)
+            case _:
+                parts.append(f"!{key}")
+    return ",".join(parts)
+
+
 def target_port(port: JsonObject, containers: Iterable[JsonObject]) -> int | None:
     """The container port that a Service's port ends at, None for a name nobody has."""
     target = port.get("targetPort", port["port"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 from collections.abc import Callable
@@ -14,10 +13,8 @@ from towline.cluster import apply
 from towline.cluster.api import Api
 from towline.cluster.observe import records
 from towline.errors import NotFound, SessionTaken, TowlineError
-from towline.manifest.model import Handover
-from towline.plan.build import names_for
-from towline.plan.model import ANNOTATION_RESTORE, Kind, Owner
-from towline.plan.record import Record, read_record
+from towline.plan.model import Kind
+from towline.plan.record import Record, read_record, record_of_annotation
 from towline.session import local
 from towline.session.prepare import this_owner
 
@@ -35,13 +32,13 @@ async def find_records(api: Api, name: str | None) -> list[Record]:
     """
     found = [read_record(each) for each in await records(api)]
     if name is None:
-        return found
+        known = {record.session for record in found}
+        left = await _from_annotation(api, None)
+        return found + [record for record in left if record.session not in known]
     named = [r for r in found if name in (r.entry, r.workload, r.session)]
+    named = named or await _from_annotation(api, name)
     if named:
         return named
-    left = await _from_annotation(api, name)
-    if left is not None:
-        return [left]
     others = ", ".join(f"{r.entry} (by {r.owner})" for r in found)
     raise NotFound(
         f"there is no session of {name} in namespace {api.namespace} (there: {others or 'none'})",
@@ -49,41 +46,18 @@ async def find_records(api: Api, name: str | None) -> list[Record]:
     )
 
 
-async def _from_annotation(api: Api, name: str) -> Record | None:
-    """A record made of the original's annotation, where the record itself was deleted."""
+async def _from_annotation(api: Api, name: str | None) -> list[Record]:
+    """Records made of originals' annotations, where the records themselves were deleted."""
+    found: list[Record] = []
     for kind in Kind:
-        workload = await api.find(kind.resource, name)
-        text = ((workload or {}).get("metadata") or {}).get("annotations", {}).get(
-            ANNOTATION_RESTORE
-        )
-        if workload is not None and text:
-            return _record_of_annotation(kind, workload, json.loads(text))
-    return None
-
-
-def _record_of_annotation(kind: Kind, workload: JsonObject, values: JsonObject) -> Record:
-    name = str(workload["metadata"]["name"])
-    user, _, host = str(values["owner"]).partition("@")
-    replicas = int(values["replicas"])
-    return Record(
-        session=str(values["session"]),
-        owner=Owner(user=user, host=host),
-        since=str(values["since"]),
-        entry=name,
-        mode="hybrid",
-        context="",
-        kind=kind,
-        workload=name,
-        workload_uid=str(workload["metadata"]["uid"]),
-        container="",
-        replicas=replicas,
-        ready_replicas=replicas,
-        handover=Handover.EXCLUSIVE if kind is Kind.STATEFULSET else Handover.SEAMLESS,
-        names=names_for(kind, name, session=str(values["session"])),
-        line_port=0,
-        actions=(),
-        managed_fields=(),
-    )
+        if name is not None:
+            workload = await api.find(kind.resource, name)
+            workloads = [workload] if workload is not None else []
+        else:
+            workloads = (await api.list_(kind.resource)).get("items") or []
+        made = [record_of_annotation({**each, "kind": kind.value}) for each in workloads]
+        found += [record for record in made if record is not None]
+    return found
 
 
 async def end_session(
@@ -111,7 +85,7 @@ async def _client_ends(api: Api, client: local.LocalSession, record: Record) -> 
         os.kill(client.pid, signal.SIGTERM)
     try:
         async with asyncio.timeout(_CLIENT_ENDS_WITHIN_S):
-            while client.alive:
+            while client.alive:  # noqa: ASYNC110 - another process's end, off Linux too
                 await asyncio.sleep(0.05)
     except TimeoutError:
         return False

@@ -118,7 +118,7 @@ class Serving:
 
         async def connected(current: Connection, is_first: bool) -> None:
             if is_first:
-                trip = current.line.statistics.round_trip_s
+                trip = current.line.statistics().round_trip_s
                 text = "ssh through port-forward" + (
                     f", round trip {trip * 1000:.1f} ms" if trip is not None else ""
                 )
@@ -267,12 +267,12 @@ class Serving:
         while True:
             current = self._link.current
             if current is not None:
-                line = current.line.statistics
+                line = current.line.statistics()
                 self._save(
                     gate_open=self._keeper.is_open,
                     round_trip_s=line.round_trip_s,
-                    bytes_in=line.bytes_received,
-                    bytes_out=line.bytes_sent,
+                    bytes_in=line.bytes_in,
+                    bytes_out=line.bytes_out,
                 )
             await asyncio.sleep(_STATE_EVERY_S)
 

@@ -17,6 +17,7 @@ from towline.manifest.model import Handover
 from towline.payload.pieces import Piece
 from towline.plan.model import Plan
 from towline.plan.record import Record, read_record
+from towline.plan.services import selector_text
 from towline.session.events import Events, Restored, Waiting, Warned
 from towline.session.link import Connection
 from towline.session.requests import Requests
@@ -105,9 +106,7 @@ async def _restore(api: Api, record: Record, *, ready_timeout_s: float, events: 
     )
 
 
-async def hand_over(
-    api: Api, plan: Plan, record: Record, pod: DevPod
-) -> None:
+async def hand_over(api: Api, plan: Plan, record: Record, pod: DevPod) -> None:
     """Once the gate is open: the Services lead to the dev pod, then the original stops."""
     await pod_ready(api, pod)
     services = sorted({port.service for port in plan.ports})
@@ -145,9 +144,7 @@ async def give_back(
     if current is not None and not process_runs:
         with suppress(ConnectionLost, TowlineError):
             await current.ssh.control.route("hold", hold_for_s=max(hold_for_s, ready_timeout_s))
-    if not await apply.start_original(
-        api, record, report=lambda text: events(Warned(text=text))
-    ):
+    if not await apply.start_original(api, record, report=lambda text: events(Warned(text=text))):
         return
     events(Waiting(stage="original", reason="waiting until it is ready"))
     with suppress(TimeoutError):
@@ -167,8 +164,7 @@ async def give_back(
 async def _original_addresses(api: Api, record: Record) -> dict[int, list[str]]:
     """host:port of the original's ready pods, by remote port."""
     found = await api.get(record.kind.resource, record.workload)
-    wanted = found["spec"]["selector"].get("matchLabels") or {}
-    labels = ",".join(f"{k}={v}" for k, v in wanted.items()) + ",!towline.dev/session"
+    labels = f"{selector_text(found['spec']['selector'])},!towline.dev/session"
     pods = (await api.list_("pods", labels=labels)).get("items") or []
     ready = [
         str(pod["status"]["podIP"])

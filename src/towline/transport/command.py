@@ -115,9 +115,7 @@ def _raw(terminal: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _following_size(
-    process: asyncssh.SSHClientProcess[bytes], terminal: bool
-) -> Iterator[None]:
+def _following_size(process: asyncssh.SSHClientProcess[bytes], terminal: bool) -> Iterator[None]:
     if not terminal:
         yield
         return

@@ -78,7 +78,9 @@ class Control(asyncssh.SSHClientSession[bytes]):
     def connection_lost(self, exc: Exception | None) -> None:
         for future in self._waiting.values():
             if not future.done():
-                future.set_exception(ConnectionLost(f"the agent's control ended: {exc or 'closed'}"))
+                future.set_exception(
+                    ConnectionLost(f"the agent's control ended: {exc or 'closed'}")
+                )
         self._waiting.clear()
         self._channel = None
 
@@ -138,7 +140,11 @@ class Control(asyncssh.SSHClientSession[bytes]):
             "route",
             mode=mode,
             hold_for_s=hold_for_s,
-            **({"pass": {str(port): list(addresses) for port, addresses in to.items()}} if to else {}),
+            **(
+                {"pass": {str(port): list(addresses) for port, addresses in to.items()}}
+                if to
+                else {}
+            ),
         )
         return int(result.get("held") or 0)
 

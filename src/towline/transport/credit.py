@@ -40,6 +40,7 @@ class Grants:
         self._taken = 0
         self._consumed = 0
         self._since_growth = 0
+        self._over = False
 
     def consumed(self, count: int) -> int:
         """Count bytes that the reader took; returns the grant to send now, 0 for none yet."""
@@ -50,7 +51,9 @@ class Grants:
             return 0
         grant, self._consumed = self._consumed, 0
         # A whole window has gone through: a larger one may be what it waits for.
-        if self._since_growth >= self._window and self._window < WINDOW_MAX_BYTES:
+        # After the end nothing would give back what is taken.
+        grows = self._window < WINDOW_MAX_BYTES and not self._over
+        if self._since_growth >= self._window and grows:
             self._since_growth = 0
             growth = self._budget.take(min(self._window, WINDOW_MAX_BYTES - self._window))
             self._taken += growth
@@ -60,5 +63,6 @@ class Grants:
 
     def end(self) -> None:
         """The channel is over: its share of the budget is free again."""
+        self._over = True
         self._budget.give_back(self._taken)
         self._taken = 0

@@ -33,6 +33,7 @@ class Relay(asyncio.Protocol):
         self._channel_eof = False
         self._local_eof = False
         self._local_full = False
+        self._channel_full = False
         self._early: list[bytes] = []
         self._owed = 0
         self._ended = False
@@ -52,7 +53,7 @@ class Relay(asyncio.Protocol):
         self._early.clear()
         if self._local_eof:
             channel.write_eof()
-        elif self._local is not None:
+        elif self._local is not None and not self._channel_full:
             self._local.resume_reading()
 
     def refuse(self) -> None:
@@ -121,6 +122,7 @@ class Relay(asyncio.Protocol):
             self._channel.consumed(owed)
 
     def pause(self, paused: bool) -> None:
+        self._channel_full = paused
         if self._local is None or self._local.is_closing() or self._local_eof:
             return
         if paused:
