@@ -10,7 +10,7 @@ export GOTOOLCHAIN
 GO_CHECK_PACKAGES := ./...
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: setup check test test-unit test-api test-e2e test-package demo bench dist fuzz clean help
+.PHONY: setup check test test-unit test-api test-e2e test-package demo bench dist clean help
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -69,10 +69,6 @@ dist: setup ## The wheel and the sdist, in dist/
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check build==1.3.0
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist .
-
-fuzz: setup ## Fuzz the frames and the agent's control, a minute each
-	cd agent && go test -run '^$$' -fuzz FuzzFrames -fuzztime 60s ./internal/frame
-	cd agent && go test -run '^$$' -fuzz FuzzControl -fuzztime 60s ./internal/control
 
 clean: ## Remove what was made here (the sandbox's cache stays)
 	rm -rf $(SETUP) $(VENV) dist build src/towline/payload/built
