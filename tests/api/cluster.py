@@ -42,7 +42,7 @@ BEN = Owner(user="ben", host="desk")
 def entry(name: str = "web", **fields: Any) -> Entry:
     """A hybrid entry with one reverse port."""
     place = Place(file="towline.yml", line=1, column=1)
-    reverse = Reverse(remote=Port(8080), local=Port(18080))
+    reverse = Reverse(remote=Port(8080), local=Port(18080), place=place)
     defaults: dict[str, Any] = {"mode": Mode.HYBRID, "workload": None, "reverse": (reverse,)}
     return Entry(name=name, place=place, **{**defaults, **fields})
 
@@ -75,6 +75,8 @@ def stateful_set(name: str = "db", *, replicas: int = 2, **spec: Any) -> dict[st
     made["kind"] = "StatefulSet"
     made["spec"] |= {
         "serviceName": name,
+        # No pod gets ready without a node: one by one there would be one only.
+        "podManagementPolicy": "Parallel",
         "volumeClaimTemplates": [
             {
                 "metadata": {"name": "data"},

@@ -124,7 +124,8 @@ def running(folder: Path) -> Iterator[ControlPlane]:
     plane = ControlPlane(server, folder, authority, kube)
     _write_keys(folder, authority)
     (folder / "admin.kubeconfig").write_text(json.dumps(plane.config(plane.admin())))
-    manager = plane.user("system:kube-controller-manager")
+    # Its own role would do with an account for each controller only.
+    manager = plane.user("system:kube-controller-manager", "system:masters")
     (folder / "manager.kubeconfig").write_text(json.dumps(plane.config(manager)))
     etcd = f"http://127.0.0.1:{etcd_port}"
     with ExitStack() as stack:

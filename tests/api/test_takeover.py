@@ -1,0 +1,487 @@
+"""Plan → apply → restore: the cluster is as it was, whatever comes between."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.api.cluster import (
+    ANNA,
+    BEN,
+    FILES,
+    PARTS,
+    Cluster,
+    autoscaler,
+    deployment,
+    entry,
+    record_for,
+    service,
+    stateful_set,
+)
+from towline.cluster import apply
+from towline.cluster.api import Api
+from towline.cluster.observe import observe, records
+from towline.errors import Conflict, NotFound, SessionTaken, TowlineError, Unreachable
+from towline.manifest.model import Handover
+from towline.payload.pieces import config_map
+from towline.plan.model import ANNOTATION_RESTORE, LABEL_SESSION, Plan
+from towline.plan.record import Record, read_record
+from towline.session.end import find_records
+
+_SETTLED_S = 10.0
+
+
+def silent(text: str) -> None:
+    pass
+
+
+async def settled(cluster: Cluster) -> dict[str, Any]:
+    """A dump once the controllers have seen every workload."""
+    async with asyncio.timeout(_SETTLED_S):
+        while True:
+            dump = await cluster.dump()
+            workloads = [
+                *(await cluster.api.list_("deployments"))["items"],
+                *(await cluster.api.list_("statefulsets"))["items"],
+            ]
+            seen = all(
+                (w.get("status") or {}).get("observedGeneration") == w["metadata"]["generation"]
+                and int((w.get("status") or {}).get("replicas") or 0) == w["spec"]["replicas"]
+                for w in workloads
+            )
+            claims = (await cluster.api.list_("persistentvolumeclaims"))["items"]
+            sets = (await cluster.api.list_("statefulsets"))["items"]
+            made = len(claims) >= len(sets) and "serviceaccounts/default" in dump
+            if seen and made and "configmaps/kube-root-ca.crt" not in dump:
+                return dump
+            await asyncio.sleep(0.05)
+
+
+async def is_as(cluster: Cluster, before: dict[str, Any]) -> None:
+    """The dump is as before: at once but for the garbage collector, which takes its time."""
+    try:
+        async with asyncio.timeout(_SETTLED_S):
+            while await cluster.dump() != before:
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        assert await cluster.dump() == before
+
+
+async def begin(api: Api, plan: Plan) -> Record:
+    """What `up` does to the cluster, in its order (session.takeover.applied, hand_over)."""
+    record = await apply.write_record(api, record_for(plan))
+    await apply.share_pieces(api, record, PARTS)
+    await apply.create_secret(api, record, FILES)
+    if plan.handover is Handover.EXCLUSIVE:
+        await apply.stop_original(api, record)
+        await apply.original_ended(api, record)
+    await apply.create_dev_workload(api, record, plan.dev_workload)
+    if plan.handover is Handover.SEAMLESS:
+        await apply.stop_original(api, record)
+    return record
+
+
+async def restore(
+    api: Api, record: Record, *, report: Callable[[str], None] = silent
+) -> None:
+    await apply.restore(api, record, report=report, ready_timeout_s=20.0)
+
+
+class BreakingApi(Api):
+    """The network goes at write number `breaks_at`: before it arrives, or before its answer."""
+
+    breaks_at = 0
+    answer_lost = False
+    writes = 0
+
+    async def request(self, method: str, path: str, **settings: Any) -> dict[str, Any]:
+        if method == "GET":
+            if self.breaks_at and self.writes >= self.breaks_at:
+                raise Unreachable("cut by the test")
+            return await super().request(method, path, **settings)
+        self.writes += 1
+        if self.breaks_at and self.writes >= self.breaks_at:
+            if self.answer_lost and self.writes == self.breaks_at:
+                await super().request(method, path, **settings)
+            raise Unreachable("cut by the test")
+        return await super().request(method, path, **settings)
+
+
+def the_shop(cluster: Cluster, kind: str) -> str:
+    """A workload of a kind with what may surround it; returns its name."""
+    around = [service(), autoscaler()]
+    if kind == "Deployment":
+        cluster.apply(deployment(), *around)
+        return "web"
+    policy = {"whenDeleted": "Retain", "whenScaled": "Delete"}
+    cluster.apply(stateful_set(persistentVolumeClaimRetentionPolicy=policy), service("db"))
+    return "db"
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet"])
+async def test_what_was_there_is_there_again_to_the_last_field_manager(
+    cluster: Cluster, kind: str
+) -> None:
+    name = the_shop(cluster, kind)
+    before = await settled(cluster)
+    _, plan = await cluster.plan(entry(name))
+    record = await begin(cluster.api, plan)
+    workload = await cluster.api.get(plan.kind.resource, name)
+    assert workload["spec"]["replicas"] == 0
+    assert "anna@laptop" in workload["metadata"]["annotations"][ANNOTATION_RESTORE]
+    await restore(cluster.api, record)
+    await is_as(cluster, before)
+
+
+async def test_the_former_manager_applies_again_client_side(cluster: Cluster) -> None:
+    cluster.apply(deployment())
+    _, plan = await cluster.plan()
+    await restore(cluster.api, await begin(cluster.api, plan))
+    cluster.apply(deployment(replicas=5))
+    assert (await cluster.api.get("deployments", "web"))["spec"]["replicas"] == 5
+
+
+async def test_the_former_client_side_manager_migrates_to_server_side_without_force(
+    cluster: Cluster,
+) -> None:
+    cluster.apply(deployment())
+    _, plan = await cluster.plan()
+    await restore(cluster.api, await begin(cluster.api, plan))
+    # kubectl's own name: it takes over what kubectl-client-side-apply has.
+    cluster.apply_as("kubectl", deployment(replicas=5))
+    assert (await cluster.api.get("deployments", "web"))["spec"]["replicas"] == 5
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet"])
+async def test_a_server_side_applier_goes_on_without_force(cluster: Cluster, kind: str) -> None:
+    policy = {"whenDeleted": "Retain", "whenScaled": "Delete"}
+    made = (
+        deployment()
+        if kind == "Deployment"
+        else stateful_set("web", persistentVolumeClaimRetentionPolicy=policy)
+    )
+    cluster.apply_as("pipeline", made)
+    before = await settled(cluster)
+    _, plan = await cluster.plan()
+    await restore(cluster.api, await begin(cluster.api, plan))
+    await is_as(cluster, before)
+    again = {**made, "spec": {**made["spec"], "replicas": 3}}
+    cluster.apply_as("pipeline", again)
+    live = await cluster.api.get(plan.kind.resource, "web")
+    assert live["spec"]["replicas"] == 3
+
+
+async def test_kubectl_scale_keeps_its_own_entry(cluster: Cluster) -> None:
+    cluster.apply(deployment())
+    cluster.plane.kubectl(
+        "scale", "deployment/web", "--replicas=3", namespace=cluster.namespace
+    )
+    before = await settled(cluster)
+    _, plan = await cluster.plan()
+    await restore(cluster.api, await begin(cluster.api, plan))
+    await is_as(cluster, before)
+
+
+async def test_a_workload_without_replicas_of_its_own_keeps_the_default(cluster: Cluster) -> None:
+    cluster.apply(deployment(replicas=None))
+    before = await settled(cluster)
+    _, plan = await cluster.plan()
+    await restore(cluster.api, await begin(cluster.api, plan))
+    await is_as(cluster, before)
+
+
+async def test_a_workload_at_0_stays_at_0(cluster: Cluster) -> None:
+    cluster.apply(deployment(replicas=0))
+    before = await settled(cluster)
+    _, plan = await cluster.plan()
+    await restore(cluster.api, await begin(cluster.api, plan))
+    await is_as(cluster, before)
+
+
+async def test_selectors_of_expressions_alone_work(cluster: Cluster) -> None:
+    expressions = {"matchExpressions": [{"key": "app", "operator": "In", "values": ["web"]}]}
+    cluster.apply(deployment(selector=expressions), deployment("other"))
+    before = await settled(cluster)
+    observed, plan = await cluster.plan(entry(reverse=()))
+    assert {p["metadata"]["labels"]["app"] for p in observed.pods} == {"web"}
+    assert plan.handover is Handover.EXCLUSIVE
+    await restore(cluster.api, await begin(cluster.api, plan))
+    await is_as(cluster, before)
+
+
+@pytest.mark.parametrize("answer_lost", [False, True], ids=["not-sent", "answer-lost"])
+@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet"])
+async def test_cut_at_any_write_the_record_leads_back(
+    cluster: Cluster, kind: str, answer_lost: bool
+) -> None:
+    """The way in and the way back are cut at write 1, 2, …; then `down` runs from elsewhere."""
+    name = the_shop(cluster, kind)
+    before = await settled(cluster)
+    for breaks_at in range(1, 40):
+        broken = cluster.api_as(cluster.plane.admin(), kind=BreakingApi)
+        assert isinstance(broken, BreakingApi)
+        broken.breaks_at, broken.answer_lost = breaks_at, answer_lost
+        _, plan = await cluster.plan(entry(name), session=f"{breaks_at:08x}")
+        try:
+            record = await begin(broken, plan)
+            await restore(broken, record)
+        except Unreachable:
+            for left in await find_records(cluster.api, None):
+                await restore(cluster.api, left)
+                await restore(cluster.api, left)
+            await is_as(cluster, before)
+        else:
+            await is_as(cluster, before)
+            break
+    else:
+        raise AssertionError("it never went through")
+    assert breaks_at > 10
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet"])
+async def test_the_annotation_alone_leads_back(cluster: Cluster, kind: str) -> None:
+    name = the_shop(cluster, kind)
+    before = await settled(cluster)
+    _, plan = await cluster.plan(entry(name))
+    record = await begin(cluster.api, plan)
+    await cluster.api.delete("configmaps", record.names.record)
+    for wanted in (name, None):
+        [left] = await find_records(cluster.api, wanted)
+        assert (left.session, left.owner, left.replicas) == (record.session, ANNA, 2)
+    await restore(cluster.api, left)
+    await is_as(cluster, before)
+
+
+async def test_the_record_alone_leads_back(cluster: Cluster) -> None:
+    cluster.apply_as("pipeline", deployment())
+    before = await settled(cluster)
+    _, plan = await cluster.plan()
+    await begin(cluster.api, plan)
+    cluster.plane.kubectl(
+        "annotate", "deployment/web", f"{ANNOTATION_RESTORE}-", namespace=cluster.namespace
+    )
+    [left] = await find_records(cluster.api, "web")
+    await restore(cluster.api, left)
+    await is_as(cluster, before)
+
+
+async def test_up_sees_a_session_of_which_only_the_annotation_is_left(cluster: Cluster) -> None:
+    cluster.apply(deployment())
+    _, plan = await cluster.plan()
+    record = await begin(cluster.api, plan)
+    await cluster.api.delete("configmaps", record.names.record)
+    observed = await observe(entry(), api=cluster.api)
+    assert observed.record is not None
+    assert read_record(observed.record).replicas == 2
+
+
+async def test_a_deleted_original_is_told_and_all_else_removed(cluster: Cluster) -> None:
+    cluster.apply(deployment())
+    _, plan = await cluster.plan()
+    record = await begin(cluster.api, plan)
+    await cluster.api.delete("deployments", "web")
+    told: list[str] = []
+    await restore(cluster.api, record, report=told.append)
+    assert told == ["Deployment web is gone or was made anew: nothing to put back"]
+    async with asyncio.timeout(_SETTLED_S):
+        while any(k.startswith(("configmaps", "secrets", "depl")) for k in await cluster.dump()):
+            await asyncio.sleep(0.05)
+
+
+async def test_an_original_made_anew_is_left_alone(cluster: Cluster) -> None:
+    cluster.apply(deployment())
+    _, plan = await cluster.plan()
+    record = await begin(cluster.api, plan)
+    await cluster.api.delete("deployments", "web")
+    cluster.apply(deployment(replicas=1))
+    told: list[str] = []
+    await restore(cluster.api, record, report=told.append)
+    assert "made anew" in told[0]
+    assert (await cluster.api.get("deployments", "web"))["spec"]["replicas"] == 1
+
+
+async def test_who_scaled_the_original_meanwhile_is_named_and_obeyed(cluster: Cluster) -> None:
+    cluster.apply(deployment())
+    _, plan = await cluster.plan()
+    record = await begin(cluster.api, plan)
+    cluster.apply_as("argocd-controller", deployment(replicas=3), force=True)
+    told: list[str] = []
+    await restore(cluster.api, record, report=told.append)
+    assert told == [
+        "Deployment web was scaled to 3 by argocd-controller meanwhile: left as it is (it had 2)"
+    ]
+    live = await cluster.api.get("deployments", "web")
+    assert live["spec"]["replicas"] == 3
+    assert ANNOTATION_RESTORE not in live["metadata"]["annotations"]
+    assert not [e for e in live["metadata"]["managedFields"] if e["manager"] == "towline"]
+    cluster.apply_as("argocd-controller", deployment(replicas=4))
+
+
+async def test_somebody_elses_zero_stays(cluster: Cluster) -> None:
+    """Who scales to 0 by force during a session wants 0: the field is not ours any more."""
+    cluster.apply(deployment())
+    _, plan = await cluster.plan()
+    record = await begin(cluster.api, plan)
+    cluster.apply_as("argocd-controller", deployment(replicas=1), force=True)
+    cluster.apply_as("argocd-controller", deployment(replicas=0))
+    told: list[str] = []
+    await restore(cluster.api, record, report=told.append)
+    assert "scaled to 0 by argocd-controller" in told[0]
+    assert (await cluster.api.get("deployments", "web"))["spec"]["replicas"] == 0
+
+
+async def test_claims_are_not_put_at_risk_by_putting_the_retention_back(cluster: Cluster) -> None:
+    name = the_shop(cluster, "StatefulSet")
+    await settled(cluster)
+    _, plan = await cluster.plan(entry(name))
+    record = await begin(cluster.api, plan)
+    made = stateful_set(replicas=1)
+    cluster.apply_as("person", made, force=True)
+    told: list[str] = []
+    await restore(cluster.api, record, report=told.append)
+    assert any("claims" in line for line in told)
+    live = await cluster.api.get("statefulsets", name)
+    assert live["spec"]["persistentVolumeClaimRetentionPolicy"]["whenScaled"] == "Retain"
+
+
+async def test_scaled_between_looking_and_stopping_is_a_conflict_that_names_who(
+    cluster: Cluster,
+) -> None:
+    cluster.apply(deployment())
+    _, plan = await cluster.plan()
+    cluster.apply_as("person", deployment(replicas=4), force=True)
+    with pytest.raises(Conflict, match=r"scaled from 2 to 4 meanwhile, by person"):
+        await begin(cluster.api, plan)
+
+
+async def test_of_two_owners_exactly_one_gets_it(cluster: Cluster) -> None:
+    cluster.apply(deployment())
+    _, annas = await cluster.plan(session="aaaaaaaa")
+    _, bens = await cluster.plan(session="bbbbbbbb", owner=BEN)
+    results = await asyncio.gather(
+        *[apply.write_record(cluster.api, record_for(p)) for p in (annas, bens)],
+        return_exceptions=True,
+    )
+    errors = [r for r in results if isinstance(r, BaseException)]
+    [winner] = [r for r in results if isinstance(r, Record)]
+    assert len(errors) == 1 and isinstance(errors[0], SessionTaken)
+    assert str(winner.owner) in errors[0].message
+    assert len(await records(cluster.api)) == 1
+
+
+async def test_a_session_that_was_ended_elsewhere_leaves_its_successor_alone(
+    cluster: Cluster,
+) -> None:
+    """A laptop that wakes up after somebody ended its session must not end theirs."""
+    cluster.apply(deployment())
+    before = await settled(cluster)
+    _, annas = await cluster.plan(session="aaaaaaaa")
+    old = await begin(cluster.api, annas)
+    await restore(cluster.api, old)
+    _, bens = await cluster.plan(session="bbbbbbbb", owner=BEN)
+    new = await begin(cluster.api, bens)
+    told: list[str] = []
+    await restore(cluster.api, old, report=told.append)
+    assert told == ["Deployment web is held by session bbbbbbbb meanwhile: left to it"]
+    live = await cluster.api.get("deployments", "web")
+    assert live["spec"]["replicas"] == 0
+    dev = await cluster.api.get("deployments", "web-towline")
+    assert dev["metadata"]["labels"][LABEL_SESSION] == "bbbbbbbb"
+    await cluster.api.get("configmaps", new.names.record)
+    await restore(cluster.api, new)
+    await is_as(cluster, before)
+
+
+async def test_a_deployment_that_has_the_dev_workloads_name_is_left_alone(
+    cluster: Cluster,
+) -> None:
+    cluster.apply(deployment(), deployment("web-towline"))
+    before = await settled(cluster)
+    _, plan = await cluster.plan()
+    with pytest.raises(Conflict, match="web-towline already, which is not of this session"):
+        await begin(cluster.api, plan)
+    [record] = await find_records(cluster.api, "web")
+    await restore(cluster.api, record)
+    await is_as(cluster, before)
+
+
+async def test_a_piece_that_holds_something_else_is_refused_and_left_as_it_is(
+    cluster: Cluster,
+) -> None:
+    cluster.apply(deployment())
+    foreign = config_map(PARTS[0], owner={})
+    del foreign["metadata"]["ownerReferences"]
+    foreign["binaryData"] = {PARTS[0].key: base64.b64encode(b"something else").decode()}
+    await cluster.api.create("configmaps", foreign)
+    before = await settled(cluster)
+    _, plan = await cluster.plan()
+    with pytest.raises(TowlineError, match="does not hold what its name says"):
+        await begin(cluster.api, plan)
+    [record] = await find_records(cluster.api, "web")
+    await restore(cluster.api, record)
+    await is_as(cluster, before)
+
+
+async def test_a_piece_that_can_be_changed_is_refused(cluster: Cluster) -> None:
+    cluster.apply(deployment())
+    loose = config_map(PARTS[0], owner={})
+    del loose["metadata"]["ownerReferences"], loose["immutable"]
+    await cluster.api.create("configmaps", loose)
+    _, plan = await cluster.plan()
+    with pytest.raises(TowlineError, match="can be changed"):
+        await begin(cluster.api, plan)
+
+
+async def test_pieces_are_shared_and_go_with_the_last_session(cluster: Cluster) -> None:
+    cluster.apply(deployment(), deployment("api"))
+    before = await settled(cluster)
+    _, web = await cluster.plan(session="aaaaaaaa")
+    _, api = await cluster.plan(entry("api"), session="bbbbbbbb")
+    first, second = await begin(cluster.api, web), await begin(cluster.api, api)
+    piece = await cluster.api.get("configmaps", PARTS[0].name)
+    owners = {o["uid"] for o in piece["metadata"]["ownerReferences"]}
+    assert owners == {first.uid, second.uid}
+    await restore(cluster.api, first)
+    await cluster.api.get("configmaps", PARTS[0].name)
+    await restore(cluster.api, second)
+    await is_as(cluster, before)
+
+
+async def test_a_writer_that_changes_the_workload_all_the_time(cluster: Cluster) -> None:
+    cluster.apply(deployment())
+    _, plan = await cluster.plan()
+    writer = cluster.api_as(cluster.plane.admin())
+
+    async def write() -> None:
+        for n in range(100_000):
+            labels = {"metadata": {"labels": {"written": str(n)}}}
+            await writer.patch("deployments", "web", labels)
+
+    async with asyncio.TaskGroup() as group:
+        writing = group.create_task(write())
+        record = await begin(cluster.api, plan)
+        assert (await cluster.api.get("deployments", "web"))["spec"]["replicas"] == 0
+        await restore(cluster.api, record)
+        writing.cancel()
+    live = await cluster.api.get("deployments", "web")
+    assert live["spec"]["replicas"] == 2
+    assert int(live["metadata"]["labels"]["written"]) > 3
+
+
+async def test_the_namespace_deleted_during_a_session_ends_it_in_order(cluster: Cluster) -> None:
+    cluster.apply(deployment())
+    _, plan = await cluster.plan()
+    record = await begin(cluster.api, plan)
+    await cluster.api.delete("namespaces", cluster.namespace)
+    async with asyncio.timeout(20):
+        while await cluster.api.find("deployments", "web") is not None:
+            await asyncio.sleep(0.05)
+    told: list[str] = []
+    await restore(cluster.api, record, report=told.append)
+    assert "gone" in told[0]
+    with pytest.raises(NotFound):
+        await find_records(cluster.api, "web")
