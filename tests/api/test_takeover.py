@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +34,8 @@ from towline.plan.record import Record, read_record
 from towline.session.end import find_records
 
 _SETTLED_S = 10.0
+# What the controller of Deployments writes a moment after the first status.
+_REVISION = "deployment.kubernetes.io/revision"
 
 
 def silent(text: str) -> None:
@@ -51,6 +54,7 @@ async def settled(cluster: Cluster) -> dict[str, Any]:
             seen = all(
                 (w.get("status") or {}).get("observedGeneration") == w["metadata"]["generation"]
                 and int((w.get("status") or {}).get("replicas") or 0) == w["spec"]["replicas"]
+                and ("serviceName" in w["spec"] or _REVISION in w["metadata"]["annotations"])
                 for w in workloads
             )
             claims = (await cluster.api.list_("persistentvolumeclaims"))["items"]
@@ -68,7 +72,11 @@ async def is_as(cluster: Cluster, before: dict[str, Any]) -> None:
             while await cluster.dump() != before:
                 await asyncio.sleep(0.05)
     except TimeoutError:
-        assert await cluster.dump() == before
+        now = await cluster.dump()
+        assert now.keys() == before.keys()
+        for name, item in now.items():
+            # As text: the message then shows what differs, and not all there is.
+            assert json.dumps(item, indent=1) == json.dumps(before[name], indent=1)
 
 
 async def begin(api: Api, plan: Plan) -> Record:

@@ -52,6 +52,7 @@ class Access:
         self._environ = environ
         self._credential: _Credential | None = None
         self._tls: ssl.SSLContext | None = None
+        self._tls_certificate: tuple[bytes, bytes] | None = None
         self._lock = asyncio.Lock()
 
     async def headers(self) -> list[tuple[str, str]]:
@@ -75,6 +76,7 @@ class Access:
         credential = await self._fresh()
         if self._tls is None:
             self._tls = self._make_tls(credential.certificate)
+            self._tls_certificate = credential.certificate
         return self._tls
 
     def forget(self) -> None:
@@ -92,9 +94,8 @@ class Access:
             return self._credential
         async with self._lock:
             if self._credential is None or self._credential.stale:
-                before = self._credential
                 self._credential = await self._obtain()
-                if before is None or before.certificate != self._credential.certificate:
+                if self._credential.certificate != self._tls_certificate:
                     self._tls = None
             return self._credential
 

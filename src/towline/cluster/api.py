@@ -277,6 +277,16 @@ def _retry_after_s(answer: Answer) -> float:
         return _RETRY_AFTER_S
 
 
+# Answered with 403, as missing rights are, but no right would help.
+_REFUSALS = (
+    "exceeded quota",
+    "PodSecurity",
+    "admission webhook",
+    "ValidatingAdmissionPolicy",
+    "is being terminated",
+)
+
+
 def _error(answer: Answer, *, method: str, path: str, access: Access) -> ClusterError:
     try:
         status = json.loads(answer.body)
@@ -291,7 +301,7 @@ def _error(answer: Answer, *, method: str, path: str, access: Access) -> Cluster
             f"context {access.target.context!r} is not accepted by its API server: {message}",
             hint="log in again, or choose another context with `--context NAME`",
         )
-    if any(word in message for word in ("exceeded quota", "PodSecurity", "admission webhook")):
+    if any(word in message for word in _REFUSALS):
         return Refused(message, hint=_refused_hint(message))
     if code == 403:
         return Forbidden(
@@ -313,4 +323,6 @@ def _refused_hint(message: str) -> str:
         return "the quota leaves no room: `towline up --handover exclusive`, or ask for more"
     if "PodSecurity" in message:
         return "the original's own pod template does not meet the namespace's Pod Security level"
-    return "the webhook's owner can say what it wants"
+    if "is being terminated" in message:
+        return "the namespace is being deleted"
+    return "whoever set up this check in the cluster can say what it wants"

@@ -45,6 +45,7 @@ class HttpConnection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
+        self.tls: ssl.SSLContext | None = None
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=256 * 1024)
         self._wake: asyncio.Future[None] | None = None
         self._lost: Exception | None = None
@@ -196,7 +197,8 @@ class Dialler:
             )
         else:
             connection = await self._through_proxy(self._proxy, tls, server_name)
-        _no_delay(connection)
+        connection.tls = tls
+        _tune(connection)
         return connection
 
     async def _through_proxy(
@@ -216,23 +218,26 @@ class Dialler:
         if url.username is not None:
             pair = f"{unquote(url.username)}:{unquote(url.password or '')}".encode()
             headers.append(("Proxy-Authorization", f"Basic {base64.b64encode(pair).decode()}"))
-        asking.send("CONNECT", target, headers, b"")
-        head = await asking.head()
-        if head.status_code != 200:
-            asking.close()
-            raise ConnectionEnded(
-                f"the proxy {url.hostname}:{port} refused: {head.status_code} "
-                f"{head.reason.decode('latin-1')}"
-            )
-        assert asking.transport is not None
         connection = HttpConnection()
-        transport: asyncio.BaseTransport | None = asking.transport
-        asking.transport.set_protocol(connection)
-        if tls is not None:
-            transport = await loop.start_tls(
-                asking.transport, connection, tls, server_hostname=server_name
-            )
-        assert transport is not None
+        try:
+            asking.send("CONNECT", target, headers, b"")
+            head = await asking.head()
+            if not 200 <= head.status_code < 300:
+                raise ConnectionEnded(
+                    f"the proxy {url.hostname}:{port} refused: {head.status_code} "
+                    f"{head.reason.decode('latin-1')}"
+                )
+            assert asking.transport is not None
+            transport: asyncio.BaseTransport | None = asking.transport
+            asking.transport.set_protocol(connection)
+            if tls is not None:
+                transport = await loop.start_tls(
+                    asking.transport, connection, tls, server_hostname=server_name
+                )
+            assert transport is not None
+        except BaseException:
+            asking.close()
+            raise
         connection.connection_made(transport)
         return connection
 
@@ -245,12 +250,21 @@ class Dialler:
         )
 
 
-def _no_delay(connection: HttpConnection) -> None:
+# A watch may be silent for a minute: only probes tell a quiet server from a lost network.
+_KEEP_ALIVE = (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
+
+
+def _tune(connection: HttpConnection) -> None:
     assert connection.transport is not None
     raw = connection.transport.get_extra_info("socket")
-    if raw is not None:
-        with suppress(OSError):
-            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if raw is None:
+        return
+    with suppress(OSError):
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _KEEP_ALIVE:
+            if hasattr(socket, name):  # Windows and macOS have some of them only
+                raw.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def proxy_for(host: str, *, scheme: str, environ: Mapping[str, str]) -> str | None:
@@ -299,7 +313,8 @@ class HttpPool:
         Raises:
             Unreachable: nobody answers, or the connection ended before the answer was whole.
         """
-        for connection, kept in self._candidates():
+        tls = await self.dialler.access.tls()
+        for connection, kept in self._candidates(tls):
             opened = connection or await self.dialler.dial()
             try:
                 async with asyncio.timeout(ANSWER_TIMEOUT_S):
@@ -324,10 +339,11 @@ class HttpPool:
             return answer
         raise AssertionError("the last candidate is always a new connection")
 
-    def _candidates(self) -> list[tuple[HttpConnection | None, bool]]:
+    def _candidates(self, tls: ssl.SSLContext | None) -> list[tuple[HttpConnection | None, bool]]:
         while self._idle:
             connection = self._idle.pop()
-            if connection.reusable:
+            # One with another context was made with a client certificate of yesterday.
+            if connection.reusable and connection.tls is tls:
                 return [(connection, True), (None, False)]
             connection.close()
         return [(None, False)]

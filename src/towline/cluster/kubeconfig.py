@@ -85,7 +85,7 @@ def read_target(
     documents = [(p, _read(p)) for p in paths if p.exists()]
     if not documents:
         raise ClusterError(
-            f"no kubeconfig: {' nor '.join(str(p) for p in paths)} exists",
+            f"there is no kubeconfig: looked for {', '.join(str(p) for p in paths)}",
             hint="set KUBECONFIG, or start a local cluster: `towline sandbox up`",
         )
     current = context or next(

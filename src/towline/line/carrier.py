@@ -14,6 +14,7 @@ import json
 import secrets
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from wsproto.connection import Connection as WebSocketFrames
@@ -38,6 +39,15 @@ class CarrierEnded(Exception):
     """The port-forward ended; the message has the server's words where it gave any."""
 
 
+@dataclass(slots=True)
+class Decoded:
+    """What some bytes were: to hand up, to answer with, and the end if it was among them."""
+
+    up: list[bytes] = field(default_factory=list)
+    answers: list[bytes] = field(default_factory=list)
+    ended: CarrierEnded | None = None
+
+
 class Codec(Protocol):
     """The framing inside an upgraded connection."""
 
@@ -45,8 +55,8 @@ class Codec(Protocol):
 
     def encode(self, data: bytes | bytearray | memoryview) -> list[bytes | memoryview]: ...
 
-    def decode(self, data: bytes) -> tuple[list[bytes], list[bytes]]:
-        """Feed bytes; returns (to hand up, to answer with). Raises CarrierEnded."""
+    def decode(self, data: bytes) -> Decoded:
+        """Feed bytes; raises nothing: an end comes with what was before it."""
         ...
 
     def closing(self) -> bytes: ...
@@ -70,15 +80,14 @@ class SpdyCodec:
             parts += [self._streams.data_header(len(piece)), piece]
         return parts
 
-    def decode(self, data: bytes) -> tuple[list[bytes], list[bytes]]:
-        up: list[bytes] = []
-        answers: list[bytes] = []
+    def decode(self, data: bytes) -> Decoded:
+        made = Decoded()
         try:
             for kind, content in self._streams.receive(data):
-                (up if kind == "data" else answers).append(content)
+                (made.up if kind == "data" else made.answers).append(content)
         except SpdyError as error:
-            raise CarrierEnded(str(error)) from error
-        return up, answers
+            made.ended = CarrierEnded(str(error))
+        return made
 
     def closing(self) -> bytes:
         return b""
@@ -90,7 +99,7 @@ class WebSocketCodec:
     def __init__(self, *, port: int) -> None:
         self._port = port
         self._frames = WebSocketFrames(ConnectionType.CLIENT)
-        self._greeted: set[int] = set()
+        self._greetings: dict[int, bytes] = {}
         self._at_start = True
         self._channel = 0
 
@@ -100,39 +109,48 @@ class WebSocketCodec:
     def encode(self, data: bytes | bytearray | memoryview) -> list[bytes | memoryview]:
         return [self._frames.send(BytesMessage(data=bytearray(b"\0" + bytes(data))))]
 
-    def decode(self, data: bytes) -> tuple[list[bytes], list[bytes]]:
-        up: list[bytes] = []
-        answers: list[bytes] = []
+    def decode(self, data: bytes) -> Decoded:
+        made = Decoded()
         try:
             self._frames.receive_data(data)
             for event in self._frames.events():
                 if isinstance(event, Message):
-                    self._message(event, up)
+                    self._message(event, made.up)
                 elif isinstance(event, Ping):
-                    answers.append(self._frames.send(Pong(payload=event.payload)))
+                    made.answers.append(self._frames.send(Pong(payload=event.payload)))
                 elif isinstance(event, CloseConnection):
                     raise CarrierEnded(event.reason or "the server closed the port-forward")
+        except CarrierEnded as error:
+            made.ended = error
         except RemoteProtocolError as error:
-            raise CarrierEnded(str(error)) from error
-        return up, answers
+            made.ended = CarrierEnded(str(error))
+        return made
 
     def _message(self, event: Message[Any], up: list[bytes]) -> None:
         content = bytes(event.data) if not isinstance(event, TextMessage) else b""
         if self._at_start and content:
             self._channel, content = content[0], content[1:]
-            if self._channel not in self._greeted:
-                self._greeted.add(self._channel)
-                expected = struct.pack("<H", self._port)
-                if content[:2] != expected:
-                    raise CarrierEnded("the server forwards another port than was asked for")
-                content = content[2:]
-        self._at_start = event.message_finished
+            self._at_start = False
+        self._at_start = self._at_start or event.message_finished
+        content = self._without_greeting(content)
         if not content:
             return
         if self._channel == 0:
             up.append(content)
         else:
             raise CarrierEnded(content.decode(errors="replace").strip())
+
+    def _without_greeting(self, content: bytes) -> bytes:
+        """What is left once a channel's first two bytes, the port, are seen to be right."""
+        greeting = self._greetings.get(self._channel, b"")
+        missing = 2 - len(greeting)
+        if not missing or not content:
+            return content
+        greeting += content[:missing]
+        self._greetings[self._channel] = greeting
+        if not struct.pack("<H", self._port).startswith(greeting):
+            raise CarrierEnded("the server forwards another port than was asked for")
+        return content[missing:]
 
     def closing(self) -> bytes:
         return self._frames.send(CloseConnection(code=1000))
@@ -194,19 +212,22 @@ class CarrierConnection(asyncio.Protocol):
     # asyncio's side
 
     def data_received(self, data: bytes) -> None:
-        try:
-            up, answers = self._codec.decode(data)
-        except CarrierEnded as error:
-            self._end(error)
-            self._transport.abort()
+        if self._over:
             return
-        if answers:
-            self._transport.writelines(answers)
-        for content in up:
+        decoded = self._codec.decode(data)
+        if decoded.answers:
+            self._transport.writelines(decoded.answers)
+        for content in decoded.up:
+            if self._over:
+                return  # aborted by what it was handed
             if self._receive is not None:
                 self._receive(content)
             else:
                 self._early.append(content)
+        if decoded.ended is not None:
+            # After what came before it: the agent's last word may be in the same packet.
+            self._end(decoded.ended)
+            self._transport.abort()
 
     def pause_writing(self) -> None:
         if self._pause is not None:
