@@ -42,12 +42,13 @@ type Gate struct {
 
 	lostAfter time.Duration
 	lost      *time.Timer
+	holdFor   time.Duration
 }
 
 // New makes a shut gate. It shuts by itself lostAfter the last carrier went;
 // onChange is told of every change, and must not call back.
 func New(path string, lostAfter time.Duration, onChange func(open bool)) *Gate {
-	return &Gate{path: path, onChange: onChange, changed: make(chan struct{}), lostAfter: lostAfter}
+	return &Gate{path: path, onChange: onChange, changed: make(chan struct{}), lostAfter: lostAfter, holdFor: holdAnswerFor}
 }
 
 // Set opens or shuts. While it is open the gate belongs to owner.
@@ -129,7 +130,7 @@ func (g *Gate) answer(ctx context.Context) bool {
 	if open || !told {
 		return open
 	}
-	hold := time.NewTimer(holdAnswerFor)
+	hold := time.NewTimer(g.holdFor)
 	defer hold.Stop()
 	select {
 	case <-changed:
@@ -184,22 +185,15 @@ func (g *Gate) serve(ctx context.Context, conn net.Conn) {
 			status, request.keep = "405 Method Not Allowed", false
 		} else if request.path == g.path {
 			status = "503 Service Unavailable"
-			if g.answerOrGone(ctx, conn) {
+			if g.answer(ctx) {
 				status = "200 OK"
 			}
 		}
+		_ = conn.SetWriteDeadline(time.Now().Add(readRequestWithin))
 		if err := respond(conn, status, request); err != nil || !request.keep {
 			return
 		}
 	}
-}
-
-// answerOrGone is answer, ended early by nothing: a kubelet that gave up costs
-// one goroutine for at most holdAnswerFor.
-func (g *Gate) answerOrGone(ctx context.Context, conn net.Conn) bool {
-	open := g.answer(ctx)
-	_ = conn.SetWriteDeadline(time.Now().Add(readRequestWithin))
-	return open
 }
 
 type request struct {
