@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-
 from tests.api.cluster import (
     ANNA,
     BEN,
@@ -19,10 +18,12 @@ from tests.api.cluster import (
     autoscaler,
     deployment,
     entry,
+    eventually,
     record_for,
     service,
     stateful_set,
 )
+
 from towline.cluster import apply
 from towline.cluster.api import Api
 from towline.cluster.observe import observe, records
@@ -46,7 +47,6 @@ async def settled(cluster: Cluster) -> dict[str, Any]:
     """A dump once the controllers have seen every workload."""
     async with asyncio.timeout(_SETTLED_S):
         while True:
-            dump = await cluster.dump()
             workloads = [
                 *(await cluster.api.list_("deployments"))["items"],
                 *(await cluster.api.list_("statefulsets"))["items"],
@@ -59,20 +59,30 @@ async def settled(cluster: Cluster) -> dict[str, Any]:
             )
             claims = (await cluster.api.list_("persistentvolumeclaims"))["items"]
             sets = (await cluster.api.list_("statefulsets"))["items"]
+            # Looked at only now: what it holds is then as new as what was seen.
+            dump = await cluster.dump()
             made = len(claims) >= len(sets) and "serviceaccounts/default" in dump
             if seen and made and "configmaps/kube-root-ca.crt" not in dump:
                 return dump
             await asyncio.sleep(0.05)
 
 
-async def is_as(cluster: Cluster, before: dict[str, Any]) -> None:
-    """The dump is as before: at once but for the garbage collector, which takes its time."""
+async def is_as(cluster: Cluster, before: dict[str, Any], *, but: str = "-") -> None:
+    """The dump is as before: at once but for the garbage collector, which takes its time.
+
+    `but` begins the names of what does not count.
+    """
+
+    def counts(dump: dict[str, Any]) -> dict[str, Any]:
+        return {name: item for name, item in dump.items() if not name.startswith(but)}
+
+    async def same() -> bool:
+        return counts(await cluster.dump()) == counts(before)
+
     try:
-        async with asyncio.timeout(_SETTLED_S):
-            while await cluster.dump() != before:
-                await asyncio.sleep(0.05)
+        await eventually(same)
     except TimeoutError:
-        now = await cluster.dump()
+        now, before = counts(await cluster.dump()), counts(before)
         assert now.keys() == before.keys()
         for name, item in now.items():
             # As text: the message then shows what differs, and not all there is.
@@ -93,9 +103,7 @@ async def begin(api: Api, plan: Plan) -> Record:
     return record
 
 
-async def restore(
-    api: Api, record: Record, *, report: Callable[[str], None] = silent
-) -> None:
+async def restore(api: Api, record: Record, *, report: Callable[[str], None] = silent) -> None:
     await apply.restore(api, record, report=report, ready_timeout_s=20.0)
 
 
@@ -185,9 +193,7 @@ async def test_a_server_side_applier_goes_on_without_force(cluster: Cluster, kin
 
 async def test_kubectl_scale_keeps_its_own_entry(cluster: Cluster) -> None:
     cluster.apply(deployment())
-    cluster.plane.kubectl(
-        "scale", "deployment/web", "--replicas=3", namespace=cluster.namespace
-    )
+    cluster.plane.kubectl("scale", "deployment/web", "--replicas=3", namespace=cluster.namespace)
     before = await settled(cluster)
     _, plan = await cluster.plan()
     await restore(cluster.api, await begin(cluster.api, plan))
@@ -195,7 +201,7 @@ async def test_kubectl_scale_keeps_its_own_entry(cluster: Cluster) -> None:
 
 
 async def test_a_workload_without_replicas_of_its_own_keeps_the_default(cluster: Cluster) -> None:
-    cluster.apply(deployment(replicas=None))
+    await cluster.create(deployment(replicas=None))
     before = await settled(cluster)
     _, plan = await cluster.plan()
     await restore(cluster.api, await begin(cluster.api, plan))
@@ -203,7 +209,7 @@ async def test_a_workload_without_replicas_of_its_own_keeps_the_default(cluster:
 
 
 async def test_a_workload_at_0_stays_at_0(cluster: Cluster) -> None:
-    cluster.apply(deployment(replicas=0))
+    await cluster.create(deployment(replicas=0))
     before = await settled(cluster)
     _, plan = await cluster.plan()
     await restore(cluster.api, await begin(cluster.api, plan))
@@ -212,7 +218,7 @@ async def test_a_workload_at_0_stays_at_0(cluster: Cluster) -> None:
 
 async def test_selectors_of_expressions_alone_work(cluster: Cluster) -> None:
     expressions = {"matchExpressions": [{"key": "app", "operator": "In", "values": ["web"]}]}
-    cluster.apply(deployment(selector=expressions), deployment("other"))
+    await cluster.create(deployment(selector=expressions), deployment("other"))
     before = await settled(cluster)
     observed, plan = await cluster.plan(entry(reverse=()))
     assert {p["metadata"]["labels"]["app"] for p in observed.pods} == {"web"}
@@ -278,7 +284,7 @@ async def test_the_record_alone_leads_back(cluster: Cluster) -> None:
 
 
 async def test_up_sees_a_session_of_which_only_the_annotation_is_left(cluster: Cluster) -> None:
-    cluster.apply(deployment())
+    await cluster.create(deployment())
     _, plan = await cluster.plan()
     record = await begin(cluster.api, plan)
     await cluster.api.delete("configmaps", record.names.record)
@@ -288,20 +294,23 @@ async def test_up_sees_a_session_of_which_only_the_annotation_is_left(cluster: C
 
 
 async def test_a_deleted_original_is_told_and_all_else_removed(cluster: Cluster) -> None:
-    cluster.apply(deployment())
+    await cluster.create(deployment())
     _, plan = await cluster.plan()
     record = await begin(cluster.api, plan)
     await cluster.api.delete("deployments", "web")
     told: list[str] = []
     await restore(cluster.api, record, report=told.append)
     assert told == ["Deployment web is gone or was made anew: nothing to put back"]
-    async with asyncio.timeout(_SETTLED_S):
-        while any(k.startswith(("configmaps", "secrets", "depl")) for k in await cluster.dump()):
-            await asyncio.sleep(0.05)
+
+    async def nothing_left() -> bool:
+        left = ("configmaps", "secrets", "deployments")
+        return not any(name.startswith(left) for name in await cluster.dump())
+
+    await eventually(nothing_left)
 
 
 async def test_an_original_made_anew_is_left_alone(cluster: Cluster) -> None:
-    cluster.apply(deployment())
+    await cluster.create(deployment())
     _, plan = await cluster.plan()
     record = await begin(cluster.api, plan)
     await cluster.api.delete("deployments", "web")
@@ -313,7 +322,7 @@ async def test_an_original_made_anew_is_left_alone(cluster: Cluster) -> None:
 
 
 async def test_who_scaled_the_original_meanwhile_is_named_and_obeyed(cluster: Cluster) -> None:
-    cluster.apply(deployment())
+    await cluster.create(deployment())
     _, plan = await cluster.plan()
     record = await begin(cluster.api, plan)
     cluster.apply_as("argocd-controller", deployment(replicas=3), force=True)
@@ -331,7 +340,7 @@ async def test_who_scaled_the_original_meanwhile_is_named_and_obeyed(cluster: Cl
 
 async def test_somebody_elses_zero_stays(cluster: Cluster) -> None:
     """Who scales to 0 by force during a session wants 0: the field is not ours any more."""
-    cluster.apply(deployment())
+    await cluster.create(deployment())
     _, plan = await cluster.plan()
     record = await begin(cluster.api, plan)
     cluster.apply_as("argocd-controller", deployment(replicas=1), force=True)
@@ -359,7 +368,7 @@ async def test_claims_are_not_put_at_risk_by_putting_the_retention_back(cluster:
 async def test_scaled_between_looking_and_stopping_is_a_conflict_that_names_who(
     cluster: Cluster,
 ) -> None:
-    cluster.apply(deployment())
+    await cluster.create(deployment())
     _, plan = await cluster.plan()
     cluster.apply_as("person", deployment(replicas=4), force=True)
     with pytest.raises(Conflict, match=r"scaled from 2 to 4 meanwhile, by person"):
@@ -367,7 +376,7 @@ async def test_scaled_between_looking_and_stopping_is_a_conflict_that_names_who(
 
 
 async def test_of_two_owners_exactly_one_gets_it(cluster: Cluster) -> None:
-    cluster.apply(deployment())
+    await cluster.create(deployment())
     _, annas = await cluster.plan(session="aaaaaaaa")
     _, bens = await cluster.plan(session="bbbbbbbb", owner=BEN)
     results = await asyncio.gather(
@@ -385,7 +394,7 @@ async def test_a_session_that_was_ended_elsewhere_leaves_its_successor_alone(
     cluster: Cluster,
 ) -> None:
     """A laptop that wakes up after somebody ended its session must not end theirs."""
-    cluster.apply(deployment())
+    await cluster.create(deployment())
     before = await settled(cluster)
     _, annas = await cluster.plan(session="aaaaaaaa")
     old = await begin(cluster.api, annas)
@@ -407,7 +416,7 @@ async def test_a_session_that_was_ended_elsewhere_leaves_its_successor_alone(
 async def test_a_deployment_that_has_the_dev_workloads_name_is_left_alone(
     cluster: Cluster,
 ) -> None:
-    cluster.apply(deployment(), deployment("web-towline"))
+    await cluster.create(deployment(), deployment("web-towline"))
     before = await settled(cluster)
     _, plan = await cluster.plan()
     with pytest.raises(Conflict, match="web-towline already, which is not of this session"):
@@ -420,7 +429,7 @@ async def test_a_deployment_that_has_the_dev_workloads_name_is_left_alone(
 async def test_a_piece_that_holds_something_else_is_refused_and_left_as_it_is(
     cluster: Cluster,
 ) -> None:
-    cluster.apply(deployment())
+    await cluster.create(deployment())
     foreign = config_map(PARTS[0], owner={})
     del foreign["metadata"]["ownerReferences"]
     foreign["binaryData"] = {PARTS[0].key: base64.b64encode(b"something else").decode()}
@@ -435,7 +444,7 @@ async def test_a_piece_that_holds_something_else_is_refused_and_left_as_it_is(
 
 
 async def test_a_piece_that_can_be_changed_is_refused(cluster: Cluster) -> None:
-    cluster.apply(deployment())
+    await cluster.create(deployment())
     loose = config_map(PARTS[0], owner={})
     del loose["metadata"]["ownerReferences"], loose["immutable"]
     await cluster.api.create("configmaps", loose)
@@ -445,7 +454,7 @@ async def test_a_piece_that_can_be_changed_is_refused(cluster: Cluster) -> None:
 
 
 async def test_pieces_are_shared_and_go_with_the_last_session(cluster: Cluster) -> None:
-    cluster.apply(deployment(), deployment("api"))
+    await cluster.create(deployment(), deployment("api"))
     before = await settled(cluster)
     _, web = await cluster.plan(session="aaaaaaaa")
     _, api = await cluster.plan(entry("api"), session="bbbbbbbb")
@@ -460,7 +469,7 @@ async def test_pieces_are_shared_and_go_with_the_last_session(cluster: Cluster) 
 
 
 async def test_a_writer_that_changes_the_workload_all_the_time(cluster: Cluster) -> None:
-    cluster.apply(deployment())
+    await cluster.create(deployment())
     _, plan = await cluster.plan()
     writer = cluster.api_as(cluster.plane.admin())
 
@@ -481,13 +490,15 @@ async def test_a_writer_that_changes_the_workload_all_the_time(cluster: Cluster)
 
 
 async def test_the_namespace_deleted_during_a_session_ends_it_in_order(cluster: Cluster) -> None:
-    cluster.apply(deployment())
+    await cluster.create(deployment())
     _, plan = await cluster.plan()
     record = await begin(cluster.api, plan)
     await cluster.api.delete("namespaces", cluster.namespace)
-    async with asyncio.timeout(20):
-        while await cluster.api.find("deployments", "web") is not None:
-            await asyncio.sleep(0.05)
+
+    async def is_gone() -> bool:
+        return await cluster.api.find("deployments", "web") is None
+
+    await eventually(is_gone, within_s=20.0)
     told: list[str] = []
     await restore(cluster.api, record, report=told.append)
     assert "gone" in told[0]

@@ -20,7 +20,6 @@ NEEDED = (
     ("", "configmaps", "delete"),
     ("", "secrets", "create"),
     ("", "secrets", "delete"),
-    ("", "pods", "get"),
     ("", "pods", "list"),
     ("", "pods", "watch"),
     ("", "pods/portforward", "get"),

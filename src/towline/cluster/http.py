@@ -242,7 +242,9 @@ class Dialler:
         return connection
 
     def _unreachable(self, why: str) -> Unreachable:
-        via = f" through the proxy {urlsplit(self._proxy).netloc}" if self._proxy else ""
+        # Without what is before the @: a password may be there.
+        proxy = urlsplit(self._proxy or "").netloc.rpartition("@")[2]
+        via = f" through the proxy {proxy}" if self._proxy else ""
         return Unreachable(
             f"the API server of context {self.access.target.context!r} "
             f"({self.access.target.cluster.server}{via}) cannot be reached: {why}",
