@@ -36,6 +36,7 @@ type stream struct {
 	socket  *net.TCPConn
 	sentEOF bool
 	gotEOF  bool
+	reset   bool // the client said so
 	over    bool // the channel was closed, by whichever side
 	breaks  sync.Once
 
@@ -56,7 +57,6 @@ func newStream(ctx context.Context, channel ssh.Channel, requests <-chan *ssh.Re
 
 // serveRequests runs until the client closed the channel, or the line ended.
 func (s *stream) serveRequests(requests <-chan *ssh.Request) {
-	reset := false
 	for request := range requests {
 		switch request.Type {
 		case creditRequest:
@@ -67,7 +67,9 @@ func (s *stream) serveRequests(requests <-chan *ssh.Request) {
 				s.mu.Unlock()
 			}
 		case resetRequest:
-			reset = true
+			s.mu.Lock()
+			s.reset = true
+			s.mu.Unlock()
 			s.resetSocket()
 		}
 		_ = request.Reply(false, nil)
@@ -75,7 +77,7 @@ func (s *stream) serveRequests(requests <-chan *ssh.Request) {
 	s.mu.Lock()
 	// After our own EOF the client may close in order: what it sent before still
 	// has to be written. Otherwise nobody is left who could read what comes.
-	inOrder := s.sentEOF && !reset
+	inOrder := s.sentEOF && !s.reset
 	s.over = true
 	s.granted.Broadcast()
 	s.mu.Unlock()
@@ -339,11 +341,7 @@ func (s *stream) toSocket() error {
 			}
 		}
 		if err == io.EOF {
-			s.mu.Lock()
-			s.gotEOF = true
-			broken := s.over && !s.sentEOF
-			s.mu.Unlock()
-			if broken { // CLOSE without EOF, or with nobody left to read
+			if !s.halfClosed() {
 				return errChannel
 			}
 			if err := s.socket.CloseWrite(); err != nil && !errors.Is(err, syscall.ENOTCONN) {
@@ -355,6 +353,23 @@ func (s *stream) toSocket() error {
 			return errChannel
 		}
 	}
+}
+
+// halfClosed tells EOF from CLOSE, which golang.org/x/crypto/ssh both reports as
+// the end of the bytes: taken for EOF, a reset would reach the pod as a clean end.
+//
+// CLOSE is answered before the bytes end, so then a request is refused; a grant of
+// nothing is one that means nothing. After CLOSE it is in order to go on only if our
+// own EOF came first: nobody is left to read.
+func (s *stream) halfClosed() bool {
+	_, err := s.channel.SendRequest(creditRequest, false, make([]byte, 4))
+	if err != nil {
+		<-s.closed.Done() // serveRequests knows of a reset, and acts on it
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gotEOF = true
+	return !s.over || s.sentEOF && !s.reset
 }
 
 // burst goes on with a large buffer for as long as it pays.
