@@ -37,7 +37,11 @@ type Session struct {
 	mu      sync.Mutex
 	process *os.Process
 	ours    *os.File // the terminal's side here
-	gone    bool
+	// early are signals that came before the process was there: a client sends them
+	// as soon as its exec was answered.
+	early []syscall.Signal
+	ended bool
+	gone  bool
 }
 
 // Run runs the command line, or a shell for an empty one, to its end, and tells
@@ -135,12 +139,15 @@ func (s *Session) run(cmd *exec.Cmd) error {
 		return startError(cmd, err)
 	}
 	s.process, s.ours = cmd.Process, streams.terminal
+	for _, signal := range s.early {
+		_ = unix.Kill(-cmd.Process.Pid, signal)
+	}
 	s.mu.Unlock()
 
 	streams.pump(s.Channel)
 	err = wait(cmd)
 	s.mu.Lock()
-	s.process = nil
+	s.process, s.ended = nil, true
 	s.mu.Unlock()
 	streams.drain()
 	s.tellEnd(cmd, err)
@@ -196,8 +203,12 @@ func (s *Session) Signal(name string) bool {
 	signal := unix.SignalNum("SIG" + name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if signal == 0 || s.process == nil {
+	if signal == 0 || s.ended {
 		return false
+	}
+	if s.process == nil {
+		s.early = append(s.early, signal)
+		return true
 	}
 	// The command leads its group (or session), so its pid names it.
 	return unix.Kill(-s.process.Pid, signal) == nil
@@ -207,7 +218,11 @@ func (s *Session) Signal(name string) bool {
 func (s *Session) HangUp() {
 	s.mu.Lock()
 	s.gone = true
+	running := s.process != nil
 	s.mu.Unlock()
+	if !running {
+		return
+	}
 	for _, name := range []string{"HUP", "TERM", "KILL"} {
 		if !s.Signal(name) {
 			return
