@@ -13,7 +13,7 @@ const (
 	// shareOfLimit of the container's memory is the agent's soft limit: the rest
 	// is for the commands that run in the container, stacks and the kernel's
 	// socket buffers, which count too.
-	shareOfLimit = 0.6
+	shareOfLimit = 0.7
 	// softLimitAtMost: with no limit, or a large one, the agent still does not
 	// collect garbage more lazily than this.
 	softLimitAtMost = 256 << 20

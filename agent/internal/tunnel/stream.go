@@ -134,8 +134,8 @@ func (s *stream) relay(socket *net.TCPConn) {
 	narrow := s.budget.sockets.Add(1) > roomySockets
 	defer s.budget.sockets.Add(-1)
 	if narrow && s.credited {
-		_ = socket.SetReadBuffer(narrowSocket)
-		_ = socket.SetWriteBuffer(narrowSocket)
+		_ = socket.SetReadBuffer(narrowReceive)
+		_ = socket.SetWriteBuffer(narrowSend)
 	}
 	up := make(chan error, 1)
 	go func() { up <- s.carry(s.toSocket) }()
