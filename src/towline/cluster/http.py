@@ -278,10 +278,12 @@ def proxy_for(host: str, *, scheme: str, environ: Mapping[str, str]) -> str | No
     if host in ("localhost", "::1") or host.startswith("127."):
         return None
     for entry in (environ.get("NO_PROXY") or environ.get("no_proxy") or "").split(","):
-        name = entry.strip().lstrip(".").partition(":")[0]
-        if name == "*" or (name and (host == name or host.endswith(f".{name}"))):
+        if "/" in entry and _in_network(host, entry.strip()):
             return None
-        if "/" in name and _in_network(host, name):
+        name = entry.strip().lstrip(".")
+        # A port may follow, but for an IPv6 address without brackets.
+        name = name.partition(":")[0] if name.count(":") == 1 else name.strip("[]")
+        if name == "*" or (name and (host == name or host.endswith(f".{name}"))):
             return None
     return proxy
 

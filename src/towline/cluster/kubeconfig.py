@@ -123,7 +123,19 @@ def _read(path: Path) -> dict[str, Any]:
         raise ClusterError(f"{path}: {error.strerror}") from error
     if not isinstance(document, dict):
         raise ClusterError(f"{path}: not a kubeconfig: a mapping is expected")
+    for section, key in (("contexts", "context"), ("clusters", "cluster"), ("users", "user")):
+        _check_section(path, section, key, document.get(section) or [])
     return document
+
+
+def _check_section(path: Path, section: str, key: str, items: object) -> None:
+    if not isinstance(items, list):
+        raise ClusterError(f"{path}: not a kubeconfig: {section} is not a list")
+    for item in items:
+        if not isinstance(item, dict) or not isinstance(item.get(key) or {}, dict):
+            raise ClusterError(
+                f"{path}: not a kubeconfig: {section} holds something without a {key}"
+            )
 
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

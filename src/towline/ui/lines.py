@@ -36,7 +36,14 @@ def event_of(values: dict[str, Any]) -> Event | None:
         return None
     known = {field.name for field in fields(kind)}
     try:
-        event: Event = kind(**{k: v for k, v in values.items() if k in known})
+        # JSON has lists only; events are frozen, and have tuples.
+        event: Event = kind(
+            **{
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in values.items()
+                if name in known
+            }
+        )
     except TypeError:
         return None
     return event
