@@ -44,7 +44,7 @@ $(SETUP)/payload: $(SETUP)/python hatch_build.py src/towline/payload/build.py \
 
 # After the payload, which the package's own build would make otherwise.
 $(SETUP)/towline: $(SETUP)/python hatch_build.py src/towline/__init__.py | $(SETUP)/payload
-	$(PIP) install --no-build-isolation --editable .
+	$(PIP) install --editable .
 	@touch $@
 
 # program:Debian's package
