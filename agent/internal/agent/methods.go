@@ -124,7 +124,9 @@ func (m *methods) route(raw json.RawMessage) (any, error) {
 		return nil, err
 	}
 	route := tunnel.Route{Mode: params.Mode, HoldFor: time.Duration(m.session.HoldFor)}
-	if params.HoldFor != nil {
+	// 0 is not "reset at once": nobody wants connections that wait for a channel of
+	// the client's, which is a round trip away, to be broken.
+	if params.HoldFor != nil && *params.HoldFor > 0 {
 		route.HoldFor = time.Duration(*params.HoldFor)
 	}
 	switch params.Mode {
