@@ -34,6 +34,8 @@ _PATCH_TYPES = {
     "json": "application/json-patch+json",
 }
 PatchKind = Literal["merge", "strategic", "json"]
+_JSON = "application/json"
+_METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 # The groups of what Towline touches; a table and not discovery, which would be two
 # more round trips before the first useful one.
@@ -141,11 +143,16 @@ class Api:
         kind: PatchKind = "merge",
         subresource: str | None = None,
         dry_run: bool = False,
+        metadata_only: bool = False,
     ) -> JsonObject:
-        """Patch an object. With `metadata.resourceVersion` in the patch, Conflict if it moved."""
+        """Patch an object. With `metadata.resourceVersion` in the patch, Conflict if it moved.
+
+        With `metadata_only` the answer is the object's metadata: for large ones.
+        """
         query = {"fieldManager": FIELD_MANAGER, "dryRun": "All" if dry_run else None}
         path = self._path(resource, name, subresource)
-        return await self.request("PATCH", path, query=query, body=body, patch=kind)
+        accept = _METADATA if metadata_only else _JSON
+        return await self.request("PATCH", path, query=query, body=body, patch=kind, accept=accept)
 
     async def delete(
         self, resource: str, name: str, *, uid: str | None = None, grace_s: int | None = None
@@ -181,10 +188,11 @@ class Api:
         query: Mapping[str, str | None] | None = None,
         body: Any = None,
         patch: PatchKind = "merge",
+        accept: str = _JSON,
     ) -> JsonObject:
         """Send one request and return the object that answers it."""
         content = _PATCH_TYPES[patch] if method == "PATCH" else "application/json"
-        headers = [("Accept", "application/json"), ("Content-Type", content)]
+        headers = [("Accept", accept), ("Content-Type", content)]
         data = json.dumps(body, separators=(",", ":")).encode() if body is not None else b""
         answer = await self._send(method, path, query or {}, data, headers)
         try:

@@ -92,7 +92,9 @@ async def share_pieces(api: Api, record: Record, parts: Iterable[Piece]) -> None
                 # cannot have changed since: it is immutable, and of this uid.
                 metadata = {"uid": found["metadata"]["uid"], "ownerReferences": [owner]}
                 patch = {"metadata": metadata}
-                await api.patch("configmaps", piece.name, patch, kind="strategic")
+                await api.patch(
+                    "configmaps", piece.name, patch, kind="strategic", metadata_only=True
+                )
                 return
             except (Conflict, NotFound):
                 continue  # made, or collected, at this moment
