@@ -145,9 +145,6 @@ async def test_much_both_ways_at_once(agent: Agent) -> None:
         assert bytes(end.data) == BLOCK * count
 
 
-@pytest.mark.xfail(
-    strict=True, reason="TunnelChannel.consumed takes asyncssh's is_closing() for the end"
-)
 async def test_a_download_goes_on_after_a_half_close(agent: Agent) -> None:
     """asyncssh calls a channel "closing" from write_eof on: grants went missing."""
 

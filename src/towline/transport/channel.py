@@ -132,8 +132,9 @@ class TunnelChannel:
         if not self._over and not self._closed_here:
             self._closed_here = True
             self._waiting.clear()
-            if not self._channel.is_closing():
-                self._channel.send_request(b"reset@towline", String(reason))
+            # Not `is_closing()`: asyncssh says so from our own EOF on, and a connection
+            # that is half closed can still be reset.
+            self._channel.send_request(b"reset@towline", String(reason))
             self._channel.abort()
 
     def close(self) -> None:
@@ -144,7 +145,9 @@ class TunnelChannel:
     def consumed(self, count: int) -> None:
         """Tell that the endpoint took bytes, so that the agent may send more."""
         grant = self._grants.consumed(count)
-        if grant and not self._over and not self._channel.is_closing():
+        # Also after our own EOF, where asyncssh's `is_closing()` is true already: the other
+        # direction of a half-closed connection goes on, and needs credit.
+        if grant and not self._over and not self._closed_here:
             self._channel.send_request(b"credit@towline", UInt32(grant))
 
     # From SSH
