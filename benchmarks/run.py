@@ -65,11 +65,12 @@ while True:
 """
 # Asks a Service all the time on new connections, from inside the node's network.
 ASKER = """
-import json, os, socket, sys, time
+import json, select, socket, sys, time
 address, limit = sys.argv[1], float(sys.argv[2])
-end, parent = time.time() + limit, os.getppid()
-# Whoever ends this ends its parent: it must not go on asking behind the next measurement.
-while time.time() < end and os.getppid() == parent:
+end = time.time() + limit
+# It ends with its standard input: killing the program around it does not reach it, and
+# it must not go on asking behind the next measurement.
+while time.time() < end and not select.select([sys.stdin], [], [], 0)[0]:
     began = time.time()
     try:
         with socket.create_connection((address, 80), 0.25) as s:
@@ -266,7 +267,7 @@ def asking(cluster: Cluster, address: str) -> Iterator[list[tuple[float, str]]]:
     """Ask the Service every 20 ms while the block runs."""
     answers: list[tuple[float, str]] = []
     words = cluster.node_command("python3", "-u", "-c", ASKER, address, "60")
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def read() -> None:
         assert process.stdout is not None
@@ -280,8 +281,10 @@ def asking(cluster: Cluster, address: str) -> Iterator[list[tuple[float, str]]]:
     try:
         yield answers
     finally:
-        process.terminate()
-        process.wait()
+        assert process.stdin is not None
+        process.stdin.close()
+        thread.join(10)
+        process.wait(10)
 
 
 def wait_for(condition: Callable[[], object], what: str, within_s: float = 60.0) -> None:
