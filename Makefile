@@ -91,7 +91,7 @@ dist: setup ## The sdist, and the wheel built from it, in dist/
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation --outdir dist .
 
-# Each of Go's fuzz tests for FUZZ_TIME; Python's with 5,000 examples each.
+# Each of Go's fuzz tests for FUZZ_TIME; Python's with 1,000 examples each.
 fuzz: setup ## Fuzz what reads bytes of others: frames, control, manifests
 	cd agent && grep -roE '^func Fuzz\w+' --include='*_test.go' . | while IFS=: read -r file name; do \
 	  go test -run '^$$' -fuzz "^$${name#func }$$" -fuzztime $(FUZZ_TIME) "$$(dirname $$file)" || exit; \
