@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.api.cluster import Cluster, deployment
+from tests.api.cluster import Cluster, deployment, entry, eventually, service
 from tests.api.test_takeover import begin, is_as, restore, settled
 
 from towline.cluster import apply
+from towline.cluster.observe import observe
 from towline.cluster.pods import pod_running
-from towline.errors import Refused
+from towline.errors import PodError, Refused
+from towline.manifest.model import Handover
+from towline.plan.model import LABEL_SESSION
 from towline.session.end import find_records
+from towline.session.events import Event, Warned
+from towline.session.prepare import plan_with_room
+from towline.session.takeover import Takeover, running_pod
 
 _SAID = "ours alone: ask the platform team (ticket 4711)"
 
@@ -78,17 +85,63 @@ async def test_an_admission_policys_words_are_shown_whole(cluster: Cluster) -> N
     await is_as(cluster, before)
 
 
-async def test_a_quota_of_pods(cluster: Cluster) -> None:
-    await cluster.create(deployment())
+async def full_quota(cluster: Cluster) -> None:
+    """Two pods, and no more than two."""
+    await cluster.create(deployment(), service())
     await settled(cluster)
     quota = {"metadata": {"name": "few"}, "spec": {"hard": {"pods": "2"}}}
     await cluster.api.create("resourcequotas", quota)
-    async with asyncio.timeout(10):
-        while True:  # a quota counts from the moment that its status is known
-            found = await cluster.api.get("resourcequotas", "few")
-            if (found.get("status") or {}).get("used", {}).get("pods") == "2":
-                break
-            await asyncio.sleep(0.05)
+
+    async def counts() -> bool:  # from the moment that its status is known
+        found = await cluster.api.get("resourcequotas", "few")
+        return bool((found.get("status") or {}).get("used", {}).get("pods") == "2")
+
+    await eventually(counts)
+
+
+async def test_a_full_quota_is_seen_before_the_takeover(cluster: Cluster) -> None:
+    await full_quota(cluster)
+    before = await settled(cluster)
+    observed = await observe(entry(), api=cluster.api)
+    _, prepared = await plan_with_room(entry(), observed, api=cluster.api)
+    assert prepared.plan.handover is Handover.EXCLUSIVE
+    reason = prepared.plan.handover_reason or ""
+    assert "the quota has no room for both (few, requested: pods=1" in reason
+    wanted = entry(settings=replace(entry().settings, handover=Handover.SEAMLESS))
+    _, prepared = await plan_with_room(wanted, observed, api=cluster.api)
+    assert prepared.plan.handover is Handover.SEAMLESS, "the manifest says so"
+    await is_as(cluster, before)
+
+
+async def test_a_quota_that_fills_up_meanwhile_makes_the_original_stop_first(
+    cluster: Cluster,
+) -> None:
+    """The dry run said that there was room; the way back knows that there was none."""
+    await cluster.create(deployment(), service())
+    before = await settled(cluster)
+    _, plan = await cluster.plan()
+    quota = {"metadata": {"name": "few"}, "spec": {"hard": {"pods": "2"}}}
+    await cluster.api.create("resourcequotas", quota)
+    record = await begin(cluster.api, plan)
+    takeover = Takeover(plan, record)
+    told: list[Event] = []
+    with pytest.raises(PodError):  # there is no node here that would run it
+        await running_pod(
+            takeover, api=cluster.api, timeout_s=8, may_stop_original=True, events=told.append
+        )
+    assert takeover.plan.handover is Handover.EXCLUSIVE
+    assert any(isinstance(e, Warned) and "exceeded quota: few" in e.text for e in told)
+    [found] = await find_records(cluster.api, "web")
+    assert found.handover is Handover.EXCLUSIVE
+    pods = await cluster.api.list_("pods", labels=f"{LABEL_SESSION}={plan.session}")
+    assert len(pods["items"]) == 1, "made anew once the original's pods were gone"
+    await cluster.api.delete("resourcequotas", "few")
+    await restore(cluster.api, found)
+    await is_as(cluster, before)
+
+
+async def test_a_quota_of_pods(cluster: Cluster) -> None:
+    await full_quota(cluster)
     before = await settled(cluster)
     _, plan = await cluster.plan()
     record = await apply.write_record(cluster.api, (await _record(plan)))

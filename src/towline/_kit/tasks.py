@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -73,4 +73,20 @@ async def finish(job: Coroutine[Any, Any, T]) -> T:
         if not task.done():
             task.cancel()
             await asyncio.wait([task])
+        raise
+
+
+async def settled(job: Coroutine[Any, Any, T], *, undo: Callable[[T], Awaitable[object]]) -> T:
+    """Run a coroutine whose effect must be known; cancelled meanwhile, undo it once it is there.
+
+    Cancelled again while it waits for that, it gives up.
+    """
+    task = asyncio.get_running_loop().create_task(job)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if not task.done():
+            await asyncio.wait([task])
+        if not task.cancelled() and task.exception() is None:
+            await undo(task.result())
         raise

@@ -97,11 +97,13 @@ async def _online(
     entry: Entry, kubeconfig: Path | None, context: str | None, namespace: str | None
 ) -> Plan:
     from towline.cluster.observe import observe
-    from towline.session.prepare import plan_for, with_found_services
+    from towline.session.prepare import plan_with_room, with_found_services
 
     async with open_api(kubeconfig=kubeconfig, context=context, namespace=namespace) as api:
         observed = await observe(entry, api=api)
-        return plan_for(await with_found_services(entry, api=api), observed).plan
+        entry = await with_found_services(entry, api=api)
+        _, prepared = await plan_with_room(entry, observed, api=api)
+        return prepared.plan
 
 
 def _offline(entry: Entry, objects: Path, namespace: str | None) -> Plan:

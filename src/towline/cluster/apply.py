@@ -65,6 +65,14 @@ async def write_record(api: Api, record: Record) -> Record:
     return replace(record, uid=str(made["metadata"]["uid"]))
 
 
+async def rewrite_record(api: Api, record: Record) -> None:
+    """Write down that the way back has changed, before the change itself."""
+    data = record_object(record)["data"]
+    await api.patch(
+        "configmaps", record.names.record, {"metadata": {"uid": record.uid}, "data": data}
+    )
+
+
 def taken(other: Record) -> SessionTaken:
     """The error that names who has a workload, and since when."""
     return SessionTaken(
@@ -309,9 +317,13 @@ async def remove_dev_workload(api: Api, record: Record, *, wait: bool) -> None:
     Without waiting the pod ends by itself: its agent passes connections on for as long
     as nodes still send some.
     """
-    await together(_delete_dev_workload(api, record), api.delete("secrets", record.names.secret))
-    if not wait:
-        return
+    remove = remove_dev_pods if wait else _delete_dev_workload
+    await together(remove(api, record), api.delete("secrets", record.names.secret))
+
+
+async def remove_dev_pods(api: Api, record: Record) -> None:
+    """Delete the dev workload, and wait until its pods are gone."""
+    await _delete_dev_workload(api, record)
     await until_gone(api, "pods", labels=f"{LABEL_SESSION}={record.session}")
 
 

@@ -38,6 +38,7 @@ NEEDED = (
     ("", "persistentvolumeclaims", "get"),
 )
 USEFUL = (
+    ("", "pods", "create", "a dry run tells before the takeover that a quota is full"),
     ("discovery.k8s.io", "endpointslices", "list", "sees when the Service has followed"),
     ("discovery.k8s.io", "endpointslices", "watch", "sees when the Service has followed"),
     ("", "pods/log", "get", "`towline logs --pod`"),

@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from enum import Enum
 
 from towline._kit.objects import JsonObject
 from towline._kit.tasks import Tasks
 from towline.cluster.api import Api
 from towline.cluster.watch import continuous_watch
-from towline.errors import Forbidden, PodError, Refused
+from towline.errors import ClusterError, Forbidden, PodError, Refused
 from towline.plan.model import LABEL_SESSION
 from towline.plan.record import Record
 
@@ -30,6 +31,20 @@ _HOPELESS = {
 # A Secret or ConfigMap may be written a moment after the pod; a pull may fail once.
 _HOPELESS_AFTER_S = 4.0
 _QUIET = {"ContainerCreating", "PodInitializing", ""}
+NO_ROOM_AFTER_S = 10.0
+"""How long no node takes the pod before the original makes room for it (design §9)."""
+
+
+class Stuck(Enum):
+    """Whether what a pod waits for comes by itself."""
+
+    NO = "it takes its time"
+    HOPELESS = "it does not mend itself"
+    NO_NODE = "no node has room for it"
+
+
+class NoRoom(PodError):
+    """There is no room for the dev pod as long as the original is there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,20 +64,24 @@ async def pod_running(
     timeout_s: float,
     waiting: Callable[[str], None],
     not_uid: str | None = None,
+    no_room_after_s: float | None = None,
 ) -> DevPod:
     """Wait until the dev container runs; `waiting` is told each new reason why it does not yet.
 
     Args:
         not_uid: a pod that is known to be lost, and does not count.
+        no_room_after_s: raise NoRoom when no node takes the pod for so long, and at once when
+            a quota is full; None waits on.
 
     Raises:
         PodError: it will not run, or not within `timeout_s`; with the reason and its event.
         Refused: the cluster does not let the pod be made (quota, admission).
     """
-    progress = _Progress(waiting)
+    progress = _Progress(waiting, no_room_after_s=no_room_after_s)
     try:
         async with asyncio.timeout(timeout_s), Tasks() as tasks:
-            tasks.start(_watch_refusals(api, record), name="dev workload")
+            refusals = _watch_refusals(api, record, makes_room=no_room_after_s is not None)
+            tasks.start(refusals, name="dev workload")
             return await _watch_pods(api, record, progress, not_uid)
     except TimeoutError as error:
         reason = progress.reason or "it was not even made"
@@ -73,19 +92,30 @@ async def pod_running(
 
 
 class _Progress:
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self._tell = tell
-        self.reason = ""
-        self.hopeless_since: float | None = None
+    """Why the pod does not run yet, and until when that is waited for."""
 
-    def update(self, reason: str, *, hopeless: bool) -> None:
-        if hopeless and self.hopeless_since is None:
-            self.hopeless_since = time.monotonic()
-        if not hopeless:
-            self.hopeless_since = None
+    def __init__(self, tell: Callable[[str], None], *, no_room_after_s: float | None) -> None:
+        self._tell = tell
+        self._patience_s = {Stuck.HOPELESS: _HOPELESS_AFTER_S}
+        if no_room_after_s is not None:
+            self._patience_s[Stuck.NO_NODE] = no_room_after_s
+        self._since = 0.0
+        self.reason = ""
+        self.stuck = Stuck.NO
+
+    def update(self, reason: str, stuck: Stuck) -> None:
+        if stuck is not self.stuck:
+            self.stuck, self._since = stuck, time.monotonic()
         if reason and reason != self.reason:
             self.reason = reason
             self._tell(reason)
+
+    def left_s(self) -> float | None:
+        """How much longer to wait for it to mend; None for as long as it takes."""
+        patience_s = self._patience_s.get(self.stuck)
+        if patience_s is None:
+            return None
+        return max(self._since + patience_s - time.monotonic(), 0.0)
 
 
 async def _watch_pods(api: Api, record: Record, progress: _Progress, not_uid: str | None) -> DevPod:
@@ -106,16 +136,15 @@ async def _watch_pods(api: Api, record: Record, progress: _Progress, not_uid: st
                     pod = _running(event.object, record.container)
                     if pod is not None:
                         return pod
-                    reason, hopeless = why_not(event.object, record.container)
-                    progress.update(reason, hopeless=hopeless)
-                    if progress.hopeless_since is None:
-                        deadline.reschedule(None)
-                    else:
-                        left = progress.hopeless_since + _HOPELESS_AFTER_S - time.monotonic()
-                        deadline.reschedule(asyncio.get_running_loop().time() + max(left, 0.0))
+                    progress.update(*why_not(event.object, record.container))
+                    left_s = progress.left_s()
+                    now = asyncio.get_running_loop().time()
+                    deadline.reschedule(None if left_s is None else now + left_s)
         except TimeoutError:
             if not deadline.expired():
                 raise
+            if progress.stuck is Stuck.NO_NODE:
+                raise NoRoom(progress.reason) from None
             raise await _hopeless(api, record, progress.reason) from None
 
 
@@ -131,14 +160,15 @@ def _running(pod: JsonObject, container: str) -> DevPod | None:
     return None
 
 
-def why_not(pod: JsonObject, container: str) -> tuple[str, bool]:
-    """Why a pod's dev container does not run yet, and whether that will not mend itself."""
+def why_not(pod: JsonObject, container: str) -> tuple[str, Stuck]:
+    """Why a pod's dev container does not run yet, and whether that mends itself."""
     status = pod.get("status") or {}
     for condition in status.get("conditions") or []:
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            return f"no node for it: {condition.get('message', condition.get('reason'))}", False
+            text = f"no node for it: {condition.get('message', condition.get('reason'))}"
+            return text, Stuck.NO_NODE
     if status.get("phase") == "Failed":
-        return f"{status.get('reason') or 'failed'}: {status.get('message') or ''}", True
+        return f"{status.get('reason') or 'failed'}: {status.get('message') or ''}", Stuck.HOPELESS
     containers = [
         *(status.get("initContainerStatuses") or []),
         *(status.get("containerStatuses") or []),
@@ -150,15 +180,16 @@ def why_not(pod: JsonObject, container: str) -> tuple[str, bool]:
         if reason in _HOPELESS:
             text = f"container {each['name']}: {reason}: {wait.get('message') or ''}".rstrip(": ")
             last = ((each.get("lastState") or {}).get("terminated") or {}).get("message")
-            return text + (f" ({last.strip()})" if last else ""), True
+            return text + (f" ({last.strip()})" if last else ""), Stuck.HOPELESS
         ended = state.get("terminated") or {}
         if each["name"] == container and ended:
             said = str(ended.get("message") or "").strip()
             code = ended.get("exitCode")
-            return f"container {container} ended with {code} at once: {said}".rstrip(": "), True
+            text = f"container {container} ended with {code} at once: {said}"
+            return text.rstrip(": "), Stuck.HOPELESS
         if reason not in _QUIET:
-            return f"container {each['name']}: {reason}", False
-    return "", False
+            return f"container {each['name']}: {reason}", Stuck.NO
+    return "", Stuck.NO
 
 
 async def _hopeless(api: Api, record: Record, reason: str) -> PodError:
@@ -187,7 +218,7 @@ async def _events(api: Api, record: Record) -> str:
     return str(about[-1].get("message") or "") if about else ""
 
 
-async def _watch_refusals(api: Api, record: Record) -> None:
+async def _watch_refusals(api: Api, record: Record, *, makes_room: bool) -> None:
     """Raise what keeps the dev workload from making its pod: quota, Pod Security, webhooks."""
     name = record.names.dev_workload
     events = continuous_watch(api, "deployments", fields=f"metadata.name={name}")
@@ -196,6 +227,8 @@ async def _watch_refusals(api: Api, record: Record) -> None:
             for condition in (event.object.get("status") or {}).get("conditions") or []:
                 if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
                     message = str(condition.get("message") or condition.get("reason"))
+                    if makes_room and "exceeded quota" in message:
+                        raise NoRoom(message)
                     raise Refused(
                         f"the cluster does not let the dev pod be made: {message}",
                         hint=_refusal_hint(message),
@@ -207,6 +240,28 @@ def _refusal_hint(message: str) -> str | None:
         return "there is no room beside the original: `--handover exclusive` stops it first"
     if "PodSecurity" in message:
         return "the original's own template does not meet the namespace's level any more"
+    return None
+
+
+async def quota_error(api: Api, dev_workload: JsonObject) -> str | None:
+    """Which quota has no room for the dev workload's pod now, by a dry run.
+
+    None also where a dry run tells nothing: without the right to create pods, or where a
+    policy or a webhook has something against pods without a controller. What they have
+    against the real one is seen when its controller makes it.
+    """
+    template = dev_workload["spec"]["template"]
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {**template["metadata"], "generateName": "towline-dry-run-"},
+        "spec": template["spec"],
+    }
+    try:
+        await api.create("pods", pod, dry_run=True)
+    except ClusterError as error:
+        _, exceeded, text = error.message.partition("exceeded quota: ")
+        return text if exceeded else None
     return None
 
 

@@ -39,6 +39,8 @@ def _no_room_side_by_side(entry: Entry, observed: Observed) -> str | None:
     for service in observed.services:
         if service["spec"].get("publishNotReadyAddresses"):
             return f"Service {service['metadata']['name']} routes to pods that are not ready"
+    if observed.quota_error is not None:
+        return f"the quota has no room for both ({observed.quota_error})"
     return None
 
 

@@ -48,7 +48,8 @@ class Observed:
         pods: the original's pods.
         claims: the PersistentVolumeClaims that the pod template mounts, by name.
         arch: of the node that the original runs on, None where that cannot be read.
-        quota_error: what a dry run of one more pod said, None where it went through.
+        quota_error: which quota has no room for one more such pod, and why; None where a dry
+            run went through or could not be made.
     """
 
     context: str
@@ -61,6 +62,7 @@ class Observed:
     claims: Mapping[str, JsonObject] = field(default_factory=dict)
     arch: str | None = None
     record: JsonObject | None = None
+    quota_error: str | None = None
 
     @property
     def name(self) -> str:

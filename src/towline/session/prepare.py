@@ -14,6 +14,7 @@ from towline._kit.paths import folders, private
 from towline.cluster.api import Api
 from towline.cluster.apply import taken
 from towline.cluster.observe import observe
+from towline.cluster.pods import quota_error
 from towline.errors import (
     CommandError,
     NeedsConfirmation,
@@ -22,7 +23,7 @@ from towline.errors import (
     SessionTaken,
     TowlineError,
 )
-from towline.manifest.model import Entry
+from towline.manifest.model import Entry, Handover
 from towline.payload.pieces import Piece, installed
 from towline.plan.build import build_plan
 from towline.plan.model import Observed, Owner, Plan
@@ -86,7 +87,20 @@ async def prepare(
     # has these ports, and its name says more.
     check_local_ports(entry)
     entry = await with_found_services(entry, api=api)
-    return observed, plan_for(entry, observed)
+    return await plan_with_room(entry, observed, api=api)
+
+
+async def plan_with_room(
+    entry: Entry, observed: Observed, *, api: Api
+) -> tuple[Observed, Prepared]:
+    """The plan, after a dry run of whether there is room for the dev pod beside the original."""
+    prepared = plan_for(entry, observed)
+    if prepared.plan.handover is Handover.SEAMLESS:
+        error = await quota_error(api, prepared.plan.dev_workload)
+        if error is not None:
+            observed = replace(observed, quota_error=error)
+            prepared = plan_for(entry, observed)
+    return observed, prepared
 
 
 def check_allowed(entry: Entry, *, context: str, namespace: str) -> None:

@@ -13,18 +13,17 @@ from typing import TYPE_CHECKING
 from towline._kit.stopwatch import Stopwatch
 from towline._kit.tasks import Tasks
 from towline.cluster.api import Api
-from towline.cluster.pods import pod_running
 from towline.errors import PortInUse
 from towline.manifest.model import Entry, Handover
 from towline.plan.model import Plan
 from towline.plan.record import Record, record_of
 from towline.session import local
-from towline.session.events import Applied, Began, Events, StageDone, Waiting, Warned
+from towline.session.events import Applied, Began, Events, StageDone, Warned
 from towline.session.options import Options
 from towline.session.prepare import check_folder, confirm, name_owner, prepare
 from towline.session.requests import Requests
 from towline.session.serving import Serving
-from towline.session.takeover import applied, now_text
+from towline.session.takeover import applied, now_text, running_pod
 from towline.transport.keys import make_keys
 
 if TYPE_CHECKING:
@@ -78,22 +77,23 @@ async def hybrid(
                 ready_timeout_s=options.ready_timeout_s,
                 events=events,
                 requests=requests,
-            ) as written:
-                events(Applied(workload=written.names.dev_workload))
+            ) as takeover:
+                events(Applied(workload=takeover.record.names.dev_workload))
                 importing = tasks.start(_import_transport(), name="import")
-                pod = await pod_running(
-                    api,
-                    written,
+                pod = await running_pod(
+                    takeover,
+                    api=api,
                     timeout_s=entry.timeout_s,
-                    waiting=lambda reason: events(Waiting(stage="dev pod", reason=reason)),
+                    may_stop_original=entry.settings.handover is None,
+                    events=events,
                 )
                 await importing
                 text = f"{pod.name} running"
                 events(StageDone(stage="dev pod", text=text, seconds=watch.lap()))
                 serving = Serving(
                     entry=entry,
-                    plan=plan,
-                    record=written,
+                    plan=takeover.plan,
+                    record=takeover.record,
                     api=api,
                     options=options,
                     events=events,

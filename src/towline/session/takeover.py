@@ -5,13 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from towline._kit.tasks import finish
+from towline._kit.tasks import finish, settled
 from towline._kit.together import together
 from towline.cluster import apply
 from towline.cluster.api import Api
-from towline.cluster.pods import DevPod, pod_ready, service_only_at
+from towline.cluster.pods import (
+    NO_ROOM_AFTER_S,
+    DevPod,
+    NoRoom,
+    pod_ready,
+    pod_running,
+    service_only_at,
+)
 from towline.errors import ClusterError, ConnectionLost, TowlineError
 from towline.manifest.model import Handover
 from towline.payload.pieces import Piece
@@ -43,6 +51,14 @@ async def end_other(api: Api, record: Record, *, events: Events, timeout_s: floa
     )
 
 
+@dataclass(slots=True)
+class Takeover:
+    """A takeover under way: its plan and record, which change when room must be made."""
+
+    plan: Plan
+    record: Record
+
+
 @asynccontextmanager
 async def applied(
     plan: Plan,
@@ -54,34 +70,85 @@ async def applied(
     ready_timeout_s: float,
     events: Events,
     requests: Requests,
-) -> AsyncIterator[Record]:
+) -> AsyncIterator[Takeover]:
     """The dev workload, made; and on the way out the cluster as it was, whatever happened.
 
     Raises:
         SessionTaken: somebody was faster.
         ClusterError: the cluster refused something; what was done is undone.
     """
-    written = await apply.write_record(api, record)
+    # Of a request that is only dropped nobody would know whether there is a record now.
+    writing = apply.write_record(api, record)
+    written = await settled(writing, undo=lambda made: apply.remove_record(api, made))
+    takeover = Takeover(plan, written)
     try:
         await together(
             apply.share_pieces(api, written, parts), apply.create_secret(api, written, files)
         )
         if plan.handover is Handover.EXCLUSIVE:
-            await apply.stop_original(api, written)
-            events(Waiting(stage="original", reason="waiting for its pods to end"))
-            await apply.original_ended(api, written)
+            await _stop_original(api, written, events=events)
         await apply.create_dev_workload(api, written, plan.dev_workload)
-        yield written
+        yield takeover
     finally:
         requests.restoring()
+        undone = _restore(api, takeover.record, ready_timeout_s=ready_timeout_s, events=events)
         try:
-            await finish(_restore(api, written, ready_timeout_s=ready_timeout_s, events=events))
+            await finish(undone)
         except asyncio.CancelledError:
             command = f"towline down {record.entry} -n {api.namespace}"
             events(Warned(text=f"the cluster is not given back yet: {command} does it"))
             raise
         text = f"{written.kind} {written.workload} is back at {written.replicas}"
         events(Restored(text=text, seconds=requests.restoring()))
+
+
+async def _stop_original(api: Api, record: Record, *, events: Events) -> None:
+    await apply.stop_original(api, record)
+    events(Waiting(stage="original", reason="waiting for its pods to end"))
+    await apply.original_ended(api, record)
+
+
+async def running_pod(
+    takeover: Takeover, *, api: Api, timeout_s: float, may_stop_original: bool, events: Events
+) -> DevPod:
+    """The dev pod, running.
+
+    Where a quota or the nodes have no room for it beside the original, that one is stopped
+    first, if it may be: the plan and the record then say `exclusive`.
+
+    Raises:
+        PodError, Refused: as `pod_running`.
+    """
+
+    def waiting(reason: str) -> None:
+        events(Waiting(stage="dev pod", reason=reason))
+
+    if takeover.plan.handover is Handover.SEAMLESS and may_stop_original:
+        try:
+            return await pod_running(
+                api,
+                takeover.record,
+                timeout_s=timeout_s,
+                waiting=waiting,
+                no_room_after_s=NO_ROOM_AFTER_S,
+            )
+        except NoRoom as error:
+            await _make_room(takeover, api=api, reason=error.message, events=events)
+    return await pod_running(api, takeover.record, timeout_s=timeout_s, waiting=waiting)
+
+
+async def _make_room(takeover: Takeover, *, api: Api, reason: str, events: Events) -> None:
+    """Begin anew with an exclusive handover: the dev pod away, the original stopped."""
+    text = f"no room for the dev pod beside the original, which is stopped first: {reason}"
+    events(Warned(text=text))
+    exclusive = Handover.EXCLUSIVE
+    takeover.plan = replace(takeover.plan, handover=exclusive, handover_reason=reason)
+    takeover.record = replace(takeover.record, handover=exclusive)
+    await apply.rewrite_record(api, takeover.record)
+    # Made anew: the controller waits ever longer between tries that a quota refused.
+    await apply.remove_dev_pods(api, takeover.record)
+    await _stop_original(api, takeover.record, events=events)
+    await apply.create_dev_workload(api, takeover.record, takeover.plan.dev_workload)
 
 
 async def _restore(api: Api, record: Record, *, ready_timeout_s: float, events: Events) -> None:
