@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import click
@@ -13,11 +13,24 @@ import click
 
 async def ask(question: str) -> bool:
     """Ask a question; yes is `y` or `yes`, anything else is no."""
-    click.echo(f"{question} [y/N]: ", err=True, nl=False)
+    return (await _answer(f"{question} [y/N]: ") or "").lower() in ("y", "yes")
+
+
+async def choose(question: str, names: Sequence[str]) -> str | None:
+    """Ask for one of some names, until it is one; None at the terminal's end."""
+    while True:
+        answer = await _answer(f"{question} ({', '.join(names)}): ")
+        if answer is None or answer in names:
+            return answer
+
+
+async def _answer(prompt: str) -> str | None:
+    click.echo(prompt, err=True, nl=False)
     answer = await _typed()
     if not answer:
         click.echo(err=True)
-    return answer.strip().lower() in (b"y", b"yes")
+        return None
+    return answer.decode(errors="replace").strip()
 
 
 async def key(wanted: str) -> str:

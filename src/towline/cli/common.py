@@ -83,7 +83,7 @@ def pick_entry(manifest: Manifest, name: str | None, *, choose: bool = False) ->
     names = list(manifest.entries)
     if name is None and len(names) == 1:
         name = names[0]
-    if name is None and choose and _has_terminal():
+    if name is None and choose and has_terminal():
         name = click.prompt("Which service", type=click.Choice(names), err=True, show_choices=True)
     if name is None:
         raise UsageError(
@@ -97,7 +97,7 @@ def pick_entry(manifest: Manifest, name: str | None, *, choose: bool = False) ->
     return manifest.entries[name]
 
 
-def _has_terminal() -> bool:
+def has_terminal() -> bool:
     import sys
 
     return sys.stdin.isatty() and sys.stderr.isatty()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -13,10 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from towline._kit.paths import folders, private
-from towline.errors import PodError
+from towline.errors import NeedsConfirmation, PodError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     from towline.manifest.model import Entry
+
+    Ask = Callable[[str], Coroutine[None, None, bool]]
 
 # How often the child's events are looked for; people read them.
 _LOOK_EVERY_S = 0.05
@@ -24,8 +29,11 @@ _LOOK_EVERY_S = 0.05
 _SLACK_S = 120.0
 
 
-def detached(entry: Entry, *, wait: str, output: str) -> int:
+def detached(entry: Entry, *, wait: str, output: str, ask: Ask | None) -> int:
     """Start `up` again in the background, show its events until it is far enough.
+
+    Args:
+        ask: asks the question that the child, which has no terminal, cannot ask.
 
     Returns:
         0 once the service is here (or the process started, with `--wait=started`);
@@ -34,12 +42,25 @@ def detached(entry: Entry, *, wait: str, output: str) -> int:
     Raises:
         PodError: it is not far enough in time; the child is ended, and restores.
     """
+    show = _Show(output)
+    code = _in_background(entry, wait=wait, show=show)
+    if code == NeedsConfirmation.exit_code and ask is not None:
+        question = " ".join(line.removeprefix("towline: ") for line in show.errors[:1])
+        show.errors.clear()
+        if not asyncio.run(ask(f"{question}. Go on?")):
+            raise NeedsConfirmation("nothing was changed")
+        code = _in_background(entry, wait=wait, show=show, more=("--yes",))
+    sys.stderr.writelines(f"{line}\n" for line in show.errors)
+    return code
+
+
+def _in_background(entry: Entry, *, wait: str, show: _Show, more: tuple[str, ...] = ()) -> int:
     folder = private(folders(os.environ).state) / "detached"
     folder.mkdir(mode=0o700, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix="up-", suffix=".events", dir=folder)
     with os.fdopen(handle, "wb") as events:
         child = subprocess.Popen(
-            _command(),
+            _command(more),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=events,
@@ -48,9 +69,8 @@ def detached(entry: Entry, *, wait: str, output: str) -> int:
         )
     until = "command-started" if wait == "started" else "takeover"
     try:
-        return _follow(
-            Path(name), child, until=until, deadline_s=entry.timeout_s + _SLACK_S, output=output
-        )
+        deadline_s = entry.timeout_s + _SLACK_S
+        return _follow(Path(name), child, until=until, deadline_s=deadline_s, show=show)
     except KeyboardInterrupt:
         child.send_signal(signal.SIGTERM)
         child.wait()
@@ -59,21 +79,20 @@ def detached(entry: Entry, *, wait: str, output: str) -> int:
         Path(name).unlink(missing_ok=True)
 
 
-def _command() -> list[str]:
+def _command(more: tuple[str, ...]) -> list[str]:
     """This very command line without `--detach`, its events as JSON, with nobody to ask."""
     words = sys.argv[1:]
     own, rest = (words, [])
     if "--" in words:
         own, rest = words[: words.index("--")], words[words.index("--") :]
     kept = [w for w in own if w not in ("-d", "--detach")]
-    return [sys.executable, "-m", "towline.cli.main", *kept, "-o", "json", *rest]
+    return [sys.executable, "-m", "towline.cli.main", *kept, *more, "-o", "json", *rest]
 
 
 def _follow(
-    events: Path, child: subprocess.Popen[bytes], *, until: str, deadline_s: float, output: str
+    events: Path, child: subprocess.Popen[bytes], *, until: str, deadline_s: float, show: _Show
 ) -> int:
     deadline = time.monotonic() + deadline_s
-    show = _Show(output)
     with events.open() as file:
         while True:
             line = file.readline()
@@ -99,11 +118,16 @@ def _follow(
 
 
 class _Show:
-    """Shows the child's lines, and tells which step each one means."""
+    """Shows the child's lines, and tells which step each one means.
+
+    Attributes:
+        errors: its last words, in those of `main`, kept until it is known what they mean.
+    """
 
     def __init__(self, output: str) -> None:
         from towline.ui.terminal import Terminal
 
+        self.errors: list[str] = []
         self._output = output
         self._terminal = Terminal()
 
@@ -113,7 +137,7 @@ class _Show:
         try:
             values: dict[str, Any] = json.loads(line)
         except ValueError:
-            sys.stderr.write(line)  # an error, in the words of `main`
+            self.errors.append(line.rstrip("\n"))
             return None
         if self._output == "json":
             sys.stderr.write(line)

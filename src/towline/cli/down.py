@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from towline.cli.common import cluster_options, open_api, output_option, run
+from towline.cli.common import cluster_options, has_terminal, open_api, output_option, run
 from towline.errors import UsageError
+
+if TYPE_CHECKING:
+    from towline.plan.record import Record
 
 _EPILOG = """\b
 Examples:
@@ -49,6 +53,7 @@ def down(
         _down(
             service,
             everything=everything,
+            asks=output == "text" and has_terminal(),
             anyones=end_other_session,
             kubeconfig=kubeconfig,
             context=context,
@@ -65,10 +70,29 @@ def _is_one_file(text: str) -> bool:
     return bool(text) and Path(text).is_file()
 
 
+async def _the_one(mine: list[Record], namespace: str, *, asks: bool) -> list[Record]:
+    """The only session there is, or the one that is chosen in the terminal."""
+    if len(mine) < 2:
+        return mine
+    names = sorted(record.entry for record in mine)
+    chosen = None
+    if asks:
+        from towline.cli.asking import choose
+
+        chosen = await choose("Which session", names)
+    if chosen is None:
+        raise UsageError(
+            f"you have {len(mine)} sessions in namespace {namespace}: {', '.join(names)}",
+            hint="name one, or end them all with --all",
+        )
+    return [record for record in mine if record.entry == chosen]
+
+
 async def _down(
     service: str | None,
     *,
     everything: bool,
+    asks: bool,
     anyones: bool,
     kubeconfig: Path | None,
     context: str | None,
@@ -86,13 +110,7 @@ async def _down(
         found = await find_records(api, service)
         if service is None:
             mine = [r for r in found if str(r.owner) == str(this_owner())]
-            if len(mine) > 1 and not everything:
-                names = ", ".join(r.entry for r in mine)
-                raise UsageError(
-                    f"you have {len(mine)} sessions in namespace {api.namespace}: {names}",
-                    hint="name one, or end them all with --all",
-                )
-            found = mine
+            found = mine if everything else await _the_one(mine, api.namespace, asks=asks)
         for record in found:
             began = time.monotonic()
             await end_session(

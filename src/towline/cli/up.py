@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ import click
 
 from towline.cli.common import (
     cluster_options,
+    has_terminal,
     manifest_option,
     open_api,
     output_option,
@@ -92,17 +92,18 @@ def up(
         mode=mode,
         handover=handover,
     )
+    from towline.cli.asking import ask, key
+
+    interactive = has_terminal() and output == "text"
     if detach:
         from towline.cli.detach import detached
 
-        return detached(entry, wait=wait, output=output)
-    from towline.cli.asking import ask, key
+        return detached(entry, wait=wait, output=output, ask=ask if interactive else None)
     from towline.session.options import Options
     from towline.ui.lines import JsonLines
     from towline.ui.terminal import Terminal
 
     is_detached = bool(os.environ.pop("TOWLINE_DETACHED", ""))
-    interactive = sys.stdin.isatty() and sys.stderr.isatty() and output == "text"
     options = Options(
         manifest=manifest.path,
         kubeconfig=str(kubeconfig or os.environ.get("KUBECONFIG", "")),

@@ -196,7 +196,10 @@ async def confirm(observed: Observed, plan: Plan, *, options: Options) -> None:
     """
     marks = private(folders(os.environ).state) / "confirmed"
     mark = marks / _mark(plan)
-    if options.assume_yes or mark.exists():
+    if options.assume_yes:
+        _remember(mark)
+        return
+    if mark.exists():
         return
     replicas = observed.ready_replicas
     displaced = f"{replicas} ready replica{'' if replicas == 1 else 's'}"
@@ -212,7 +215,11 @@ async def confirm(observed: Observed, plan: Plan, *, options: Options) -> None:
         )
     if not await options.ask(question):
         raise NeedsConfirmation("nothing was changed")
-    marks.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _remember(mark)
+
+
+def _remember(mark: Path) -> None:
+    mark.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     mark.touch()
 
 

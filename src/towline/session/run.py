@@ -23,7 +23,7 @@ from towline.session.options import Options
 from towline.session.prepare import check_folder, confirm, name_owner, prepare
 from towline.session.requests import Requests
 from towline.session.serving import Serving
-from towline.session.takeover import applied, now_text, running_pod
+from towline.session.takeover import applied, running_pod, time_text
 from towline.transport.keys import make_keys
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ async def hybrid(
     await confirm(observed, plan, options=options)
     keys, files = make_keys()
     files["config.json"] = agent_config(entry, plan)
-    record = record_of(plan, since=now_text(), entry=entry.name, mode=entry.mode.value)
+    record = record_of(plan, since=time_text(), entry=entry.name, mode=entry.mode.value)
     session = _local_session(entry, plan, record, options)
     watch.lap()
     async with (

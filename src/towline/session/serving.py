@@ -34,7 +34,7 @@ from towline.session.link import Connection, Link, keep_link
 from towline.session.options import Options
 from towline.session.prepare import check_folder
 from towline.session.requests import Phase, Requests
-from towline.session.takeover import give_back, hand_over, record_gone
+from towline.session.takeover import give_back, hand_over, record_gone, time_text
 from towline.transport.keys import Keys
 
 if TYPE_CHECKING:
@@ -270,11 +270,18 @@ class Serving:
                 line = current.line.statistics()
                 self._save(
                     gate_open=self._keeper.is_open,
+                    connected_since=self._wall_time(line.connected_since),
                     round_trip_s=line.round_trip_s,
                     bytes_in=line.bytes_in,
                     bytes_out=line.bytes_out,
                 )
             await asyncio.sleep(_STATE_EVERY_S)
+
+    def _wall_time(self, at: float | None) -> str | None:
+        """A moment of the loop's clock, as people and programs read it."""
+        if at is None:
+            return None
+        return time_text(seconds_ago=asyncio.get_running_loop().time() - at)
 
     async def _give_back(self) -> None:
         if self._plan.handover is Handover.EXCLUSIVE:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from towline._kit.tasks import finish, settled
 from towline._kit.together import together
@@ -34,9 +34,10 @@ from towline.session.requests import Requests
 _ENDPOINTS_S = 5.0
 
 
-def now_text() -> str:
-    """The present as Kubernetes writes it: RFC 3339, UTC, whole seconds."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def time_text(*, seconds_ago: float = 0.0) -> str:
+    """The present, or a moment before it, as Kubernetes writes it: RFC 3339, UTC, seconds."""
+    moment = datetime.now(UTC) - timedelta(seconds=seconds_ago)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 async def end_other(api: Api, record: Record, *, events: Events, timeout_s: float) -> None:
@@ -169,7 +170,7 @@ async def _restore(api: Api, record: Record, *, ready_timeout_s: float, events: 
         record,
         reason="TowlineRestored",
         message=f"development by {record.owner} ended",
-        now=now_text(),
+        now=time_text(),
     )
 
 
@@ -188,7 +189,7 @@ async def hand_over(api: Api, plan: Plan, record: Record, pod: DevPod) -> None:
         record,
         reason="TowlineTakenOver",
         message=f"in development by {record.owner}: `towline down` gives it back",
-        now=now_text(),
+        now=time_text(),
     )
 
 
