@@ -57,7 +57,7 @@ class Node:
     name: str
     kubeconfig: str
 
-    def _run(self, *words: str, text: str | None = None, check: bool = True) -> str:
+    def run(self, *words: str, text: str | None = None, check: bool = True) -> str:
         done = subprocess.run(
             [*SANDBOX, *words],
             input=text,
@@ -71,21 +71,21 @@ class Node:
         return done.stdout
 
     def kubectl(self, *words: str, text: str | None = None) -> str:
-        return self._run("kubectl", "--name", self.name, "--", *words, text=text)
+        return self.run("kubectl", "--name", self.name, "--", *words, text=text)
 
     def get(self, *words: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.kubectl("get", "-o", "json", *words))
         return found
 
-    def apply(self, *objects: dict[str, Any]) -> None:
+    def apply(self, *objects: dict[str, Any], namespace: str = "default") -> None:
         body = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
-        self.kubectl("apply", "-f", "-", text=json.dumps(body))
+        self.kubectl("-n", namespace, "apply", "-f", "-", text=json.dumps(body))
 
     def ask(self, namespace: str, service: str, path: str = "/", *, within_s: int = 12) -> str:
         """What a Service answers to a pod's side of the network; the error's text if nothing."""
         url = f"http://{service}.{namespace}.svc.cluster.local{path}"
         words = ["curl", "-sS", "-m", str(within_s), url]
-        return self._run("exec", "--name", self.name, "--", *words, check=False)
+        return self.run("exec", "--name", self.name, "--", *words, check=False)
 
 
 @pytest.fixture(scope="session")
@@ -298,3 +298,29 @@ def colleague(towline: Towline, tmp_path: Path) -> Towline:
     return Towline(
         tmp_path / "colleague", towline.folder, towline.kubeconfig, towline.namespace, "colleague"
     )
+
+
+@pytest.fixture
+def empty_namespace(node: Node, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace of a test's own under Pod Security `restricted`, gone after it."""
+    name = f"shape-{os.getpid()}-{abs(hash(request.node.name)) % 10**6}"
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    try:
+        node.apply({"apiVersion": "v1", "kind": "Namespace",
+                    "metadata": {"name": name, "labels": labels}})  # fmt: skip
+        yield name
+    finally:
+        node.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
+
+
+@pytest.fixture
+def elsewhere(node: Node, empty_namespace: str, tmp_path: Path) -> Iterator[Towline]:
+    """`towline` in an empty folder and an empty namespace."""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    program = Towline(tmp_path, folder, node.kubeconfig, empty_namespace)
+    try:
+        yield program
+    finally:
+        for session in program.sessions:
+            session.end(within_s=90)

@@ -113,13 +113,12 @@ async def _down(
             found = mine if everything else await _the_one(mine, api.namespace, asks=asks)
         for record in found:
             began = time.monotonic()
-            await end_session(
+            text = await end_session(
                 api,
                 record,
                 anyones=anyones,
                 report=lambda text: tell(Warned(text=text)),
                 ready_timeout_s=_READY_WITHIN_S,
             )
-            text = f"{record.kind} {record.workload} is back at {record.replicas}"
             tell(Restored(text=text, seconds=time.monotonic() - began))
         return [record.session for record in found]

@@ -228,19 +228,34 @@ async def original_ended(api: Api, record: Record) -> None:
     await until_gone(api, "pods", labels=f"{selector},!{LABEL_SESSION}")
 
 
-async def start_original(api: Api, record: Record, *, report: Report) -> bool:
+class Stopped(Enum):
+    """How an original stands, seen from one session."""
+
+    NEVER = "it was not touched, or is wholly put back"
+    BY_US = "it was at 0 because of us, and is put back"
+    PUT_BACK = "its replicas are as they were; our marks are on it"
+    SCALED_SINCE = "somebody else has scaled it"
+    ANOTHER_SESSION = "another session holds it"
+    GONE = "it was deleted, or made anew"
+
+    @property
+    def will_serve(self) -> bool:
+        """Whether it is worth waiting for its pods."""
+        return self in (Stopped.BY_US, Stopped.PUT_BACK, Stopped.SCALED_SINCE)
+
+
+async def start_original(api: Api, record: Record, *, report: Report) -> Stopped:
     """Put the original's replicas back, if they are still as we left them.
 
     Returns:
-        Whether the original will serve again: False when it is gone, was never stopped,
-        or is another session's by now.
+        How it stood; `BY_US` is put back by now.
     """
-    state = _Stopped.NEVER
+    state = Stopped.NEVER
 
     def change(found: JsonObject) -> JsonObject | None:
         nonlocal state
         state = _stopped(found, record)
-        if state is _Stopped.BY_US:
+        if state is Stopped.BY_US:
             return {"spec": {"replicas": record.replicas}}
         return None
 
@@ -248,43 +263,33 @@ async def start_original(api: Api, record: Record, *, report: Report) -> bool:
     what = f"{record.kind} {record.workload}"
     if found is None:
         report(f"{what} is gone or was made anew: nothing to put back")
-        return False
-    if state is _Stopped.ANOTHER_SESSION:
+        return Stopped.GONE
+    if state is Stopped.ANOTHER_SESSION:
         report(f"{what} is held by session {session_in(found)} meanwhile: left to it")
-    if state is _Stopped.SCALED_SINCE:
+    if state is Stopped.SCALED_SINCE:
         by = owner_of(found["metadata"].get("managedFields") or [], REPLICAS)
         replicas = int(found["spec"].get("replicas", 1))
         report(
             f"{what} was scaled to {replicas} by {by or 'somebody'} meanwhile: left as it is "
             f"(it had {record.replicas})"
         )
-    return state in (_Stopped.BY_US, _Stopped.PUT_BACK, _Stopped.SCALED_SINCE)
+    return state
 
 
-class _Stopped(Enum):
-    """How an original stands, seen from one session."""
-
-    NEVER = "it was not touched, or is wholly put back"
-    BY_US = "it is at 0 because of us"
-    PUT_BACK = "its replicas are as they were; our marks are on it"
-    SCALED_SINCE = "somebody else has scaled it"
-    ANOTHER_SESSION = "another session holds it"
-
-
-def _stopped(found: JsonObject, record: Record) -> _Stopped:
+def _stopped(found: JsonObject, record: Record) -> Stopped:
     holder = session_in(found)
     owners = owners_of(found["metadata"].get("managedFields") or [], REPLICAS)
     if holder not in (None, "", record.session):
-        return _Stopped.ANOTHER_SESSION
+        return Stopped.ANOTHER_SESSION
     # Without the annotation, which anybody can remove, the field's owner still tells.
     if holder is None and FIELD_MANAGER not in owners:
-        return _Stopped.NEVER
+        return Stopped.NEVER
     replicas = int(found["spec"].get("replicas", 1))
     if replicas == record.replicas:
-        return _Stopped.PUT_BACK
+        return Stopped.PUT_BACK
     # Where nobody owns the field (managedFields were cleared) the annotation decides.
     ours = FIELD_MANAGER in owners or not owners
-    return _Stopped.BY_US if replicas == 0 and ours else _Stopped.SCALED_SINCE
+    return Stopped.BY_US if replicas == 0 and ours else Stopped.SCALED_SINCE
 
 
 async def original_ready(api: Api, record: Record) -> None:
@@ -419,8 +424,11 @@ async def remove_record(api: Api, record: Record) -> None:
 
 async def restore(
     api: Api, record: Record, *, report: Report, ready_timeout_s: float, wait: bool = True
-) -> None:
+) -> str:
     """The whole way back, from a record alone. Idempotent: what is done is passed over.
+
+    Returns:
+        How the original stands now, in words.
 
     Raises:
         TowlineError: the original did not get ready in time; everything else is done.
@@ -436,8 +444,8 @@ async def restore(
                 f"the dev pod of {record.workload} does not end (is its node away?): the "
                 "original is started beside it"
             )
-    serves = await start_original(api, record, report=report)
-    if serves and wait:
+    stood = await start_original(api, record, report=report)
+    if stood.will_serve and wait:
         try:
             async with asyncio.timeout(ready_timeout_s):
                 await original_ready(api, record)
@@ -448,6 +456,9 @@ async def restore(
     await remove_record(api, record)
     if late is not None:
         raise late
+    if stood in (Stopped.NEVER, Stopped.BY_US, Stopped.PUT_BACK):
+        return f"{record.kind} {record.workload} is back at {record.replicas}"
+    return f"nothing of session {record.session} is left"
 
 
 def not_ready_in_time(record: Record, timeout_s: float) -> TowlineError:

@@ -62,8 +62,11 @@ async def _from_annotation(api: Api, name: str | None) -> list[Record]:
 
 async def end_session(
     api: Api, record: Record, *, anyones: bool, report: Report, ready_timeout_s: float
-) -> None:
+) -> str:
     """End one session: by its own client if that runs here, else from its record.
+
+    Returns:
+        How the original stands now, in words.
 
     Raises:
         SessionTaken: it is somebody else's and `anyones` is not set.
@@ -75,8 +78,8 @@ async def end_session(
         )
     client = next((s for s in local.sessions() if s.session == record.session), None)
     if client is not None and await _client_ends(api, client, record):
-        return
-    await apply.restore(api, record, report=report, ready_timeout_s=ready_timeout_s)
+        return f"{record.kind} {record.workload} is back at {record.replicas}"
+    return await apply.restore(api, record, report=report, ready_timeout_s=ready_timeout_s)
 
 
 async def _client_ends(api: Api, client: local.LocalSession, record: Record) -> bool:

@@ -259,8 +259,7 @@ class Serving:
         return f"{answers}original at 0"
 
     async def _watch_record(self) -> None:
-        await record_gone(self._api, self._record)
-        self._requests.end("ended by `towline down`")
+        self._requests.end(await record_gone(self._api, self._record))
 
     async def _note_state(self) -> None:
         """Keep what `status` reads fresh."""

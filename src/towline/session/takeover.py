@@ -24,7 +24,7 @@ from towline.errors import ClusterError, ConnectionLost, TowlineError
 from towline.manifest.model import Handover
 from towline.payload.pieces import Piece
 from towline.plan.model import Plan
-from towline.plan.record import Record, read_record
+from towline.plan.record import Record
 from towline.plan.services import selector_text
 from towline.session.events import Events, Restored, Waiting, Warned
 from towline.session.link import Connection
@@ -94,12 +94,11 @@ async def applied(
         requests.restoring()
         undone = _restore(api, takeover.record, ready_timeout_s=ready_timeout_s, events=events)
         try:
-            await finish(undone)
+            text = await finish(undone)
         except asyncio.CancelledError:
             command = f"towline down {record.entry} -n {api.namespace}"
             events(Warned(text=f"the cluster is not given back yet: {command} does it"))
             raise
-        text = f"{written.kind} {written.workload} is back at {written.replicas}"
         events(Restored(text=text, seconds=requests.restoring()))
 
 
@@ -152,9 +151,9 @@ async def _make_room(takeover: Takeover, *, api: Api, reason: str, events: Event
     await apply.create_dev_workload(api, takeover.record, takeover.plan.dev_workload)
 
 
-async def _restore(api: Api, record: Record, *, ready_timeout_s: float, events: Events) -> None:
+async def _restore(api: Api, record: Record, *, ready_timeout_s: float, events: Events) -> str:
     try:
-        await apply.restore(
+        stands = await apply.restore(
             api,
             record,
             report=lambda text: events(Warned(text=text)),
@@ -172,6 +171,7 @@ async def _restore(api: Api, record: Record, *, ready_timeout_s: float, events: 
         message=f"development by {record.owner} ended",
         now=time_text(),
     )
+    return stands
 
 
 async def hand_over(api: Api, plan: Plan, record: Record, pod: DevPod) -> None:
@@ -212,7 +212,9 @@ async def give_back(
     if current is not None and not process_runs:
         with suppress(ConnectionLost, TowlineError):
             await current.ssh.control.route("hold", hold_for_s=max(hold_for_s, ready_timeout_s))
-    if not await apply.start_original(api, record, report=lambda text: events(Warned(text=text))):
+    # What it has to report, the restore behind this says once more.
+    stood = await apply.start_original(api, record, report=lambda _: None)
+    if not stood.will_serve:
         return
     events(Waiting(stage="original", reason="waiting until it is ready"))
     with suppress(TimeoutError):
@@ -253,8 +255,8 @@ async def _original_addresses(api: Api, record: Record) -> dict[int, list[str]]:
     }
 
 
-async def record_gone(api: Api, record: Record) -> None:
-    """Wait until the record is deleted: `down`, from wherever, ends the session."""
+async def record_gone(api: Api, record: Record) -> str:
+    """Wait until the record is deleted, by `down` from wherever; returns what happened."""
     from towline.cluster.watch import until
 
     await until(
@@ -263,9 +265,12 @@ async def record_gone(api: Api, record: Record) -> None:
         lambda event: event.kind == "DELETED",
         fields=f"metadata.name={record.names.record}",
     )
-
-
-async def found_record(api: Api, name: str) -> Record | None:
-    """The record of that name, if there is one."""
-    found = await api.find("configmaps", name)
-    return read_record(found) if found else None
+    try:
+        namespace = await api.find("namespaces", api.namespace)
+        if namespace is None or namespace["metadata"].get("deletionTimestamp"):
+            return f"namespace {api.namespace} is being deleted"
+        if await api.find(record.kind.resource, record.workload) is None:
+            return f"{record.kind} {record.workload} was deleted, and the session's record too"
+    except ClusterError:
+        pass  # without the right to see it, or the way to it
+    return "ended by `towline down`"

@@ -1,0 +1,3 @@
+module towline.dev/scratch
+
+go 1.26

@@ -1,0 +1,17 @@
+// The whole of an image from scratch: answers HTTP with who it is, and what it was given.
+package main
+
+import (
+	"fmt"
+	"log"
+	"net/http"
+	"os"
+)
+
+func main() {
+	http.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		host, _ := os.Hostname()
+		fmt.Fprintf(w, "host: %s\nuid: %d\ngreeting: %s\n", host, os.Getuid(), os.Getenv("GREETING"))
+	})
+	log.Fatal(http.ListenAndServe(":8080", nil))
+}
