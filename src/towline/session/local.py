@@ -79,8 +79,10 @@ def process_started(pid: int) -> str:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return _exists(pid)
-    # Field 22, counted behind the name, which may hold spaces and parentheses.
-    return stat.rpartition(")")[2].split()[19]
+    # Fields 3 and 22, counted behind the name, which may hold spaces and parentheses.
+    fields = stat.rpartition(")")[2].split()
+    # One that has ended and whose parent has not asked yet how is not there any more.
+    return "" if fields[0] in "ZX" else fields[19]
 
 
 def _exists(pid: int) -> str:

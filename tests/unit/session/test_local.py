@@ -96,3 +96,13 @@ def test_picking_one() -> None:
             assert pick_session("api") == two
             with pytest.raises(UsageError, match="there are 2 sessions"):
                 pick_session(None)
+
+
+def test_a_client_that_ended_and_was_not_waited_for_is_gone() -> None:
+    """`down` waited 150 s for a client whose parent had not asked for its exit code."""
+    pid = os.posix_spawn("/bin/true", ["true"], {})
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        assert process_started(pid) == ""
+    finally:
+        os.waitpid(pid, 0)
