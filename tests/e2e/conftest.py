@@ -157,7 +157,11 @@ def unchanged(node: Node, namespace: str) -> Iterator[None]:
 
 @dataclass
 class Towline:
-    """Runs `towline` with a home of its own, in a copy of the sample."""
+    """Runs `towline` with a home of its own, in a copy of the sample.
+
+    Attributes:
+        ports: free local ports, by those that the sample's manifest has.
+    """
 
     home: Path
     folder: Path
@@ -165,6 +169,7 @@ class Towline:
     namespace: str
     owner: str = "tester"
     sessions: list[Session] = field(default_factory=list)
+    ports: dict[int, int] = field(default_factory=dict)
 
     def environ(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("XDG_", "TOWLINE_"))}
@@ -285,11 +290,22 @@ def towline(node: Node, namespace: str, tmp_path: Path) -> Iterator[Towline]:
     folder = tmp_path / "shop"
     shutil.copytree(SHOP, folder)
     program = Towline(tmp_path, folder, node.kubeconfig, namespace)
+    # The sample's own ports may be in use on this machine, by a demo for example.
+    text = (folder / "towline.yml").read_text()
+    for port in (8080, 16379, 18000):
+        program.ports[port] = free_port()
+        text = text.replace(str(port), str(program.ports[port]))
+    program.manifest(text)
     try:
         yield program
     finally:
         for session in program.sessions:
             session.end(within_s=90)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

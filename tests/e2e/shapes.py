@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 from towline.payload.build import find_go
 
-from .conftest import CHECKOUT, Node
+from .conftest import CHECKOUT, Node, free_port
 
 SCRATCH_IMAGE = "towline.local/scratch:1"
 PYTHON_IMAGE = "towline.local/shop-api:1"
@@ -103,8 +102,7 @@ def service(name: str, **fields: Any) -> dict[str, Any]:
 
 def here(name: str, **fields: Any) -> str:
     """A manifest whose process answers on the laptop with its environment's GREETING."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     code = (
         "import http.server, os, socket\n"
         "class H(http.server.BaseHTTPRequestHandler):\n"

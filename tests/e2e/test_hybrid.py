@@ -26,7 +26,10 @@ def test_the_cluster_is_answered_here_and_gets_its_own_back(
     wait_until("the laptop", lambda: f"host: {HERE}" in node.ask(namespace, "frontend"))
     wait_until(
         "the database through forward",
-        lambda: "db: PONG from localhost:16379" in node.ask(namespace, "frontend", "/db"),
+        lambda: (
+            f"db: PONG from localhost:{towline.ports[16379]}"
+            in node.ask(namespace, "frontend", "/db")
+        ),
     )
     source = towline.folder / "frontend/server.js"
     source.write_text(source.read_text().replace("VERSION = '1'", "VERSION = 'edited'"))
@@ -34,7 +37,7 @@ def test_the_cluster_is_answered_here_and_gets_its_own_back(
     assert session.end() == 130
     # At once: while nodes still lead to the dev pod, its agent passes on to the original.
     assert "host: frontend-" in node.ask(namespace, "frontend")
-    assert "frontend 1 listens on 8080\n" in session.output
+    assert f"frontend 1 listens on {towline.ports[8080]}\n" in session.output
 
 
 def test_no_request_is_lost_on_the_way_in_and_out(
@@ -68,12 +71,12 @@ def test_environment_has_the_containers_and_keeps_the_laptops(towline: Towline) 
     values = json.loads(done.stdout)
     assert values["GREETING"] == "Welcome to the shop", "from the ConfigMap"
     assert values["REDIS_PASSWORD"], "from the Secret"
-    assert values["PORT"] == "8080", "the manifest's, over the container's 3000"
+    assert values["PORT"] == str(towline.ports[8080]), "the manifest's, over the container's 3000"
     assert values["HOME"] == os.environ["HOME"], "the laptop's"
     assert values["PATH"].endswith(os.environ["PATH"]), "the laptop's, not the image's"
     assert values["FRONTEND_SERVICE_PORT"] == "80", "a service link"
     ran = towline.run("run", "--", "sh", "-c", "echo $GREETING $PORT; exit 3")
-    assert (ran.stdout, ran.returncode) == ("Welcome to the shop 8080\n", 3)
+    assert (ran.stdout, ran.returncode) == (f"Welcome to the shop {towline.ports[8080]}\n", 3)
 
 
 def test_exec_runs_in_the_container(towline: Towline) -> None:
@@ -82,7 +85,10 @@ def test_exec_runs_in_the_container(towline: Towline) -> None:
     piped = towline.run("exec", "frontend", "--", "cat", text="through\nthe pod")
     assert piped.stdout == "through\nthe pod"
     assert towline.run("exec", "--", "no-such-command").returncode == 127
-    assert towline.run("exec", "--", "node", "-p", "process.env.PORT").stdout == "8080\n"
+    assert (
+        towline.run("exec", "--", "node", "-p", "process.env.PORT").stdout
+        == f"{towline.ports[8080]}\n"
+    )
 
 
 def test_detach_status_logs_down(towline: Towline, namespace: str) -> None:
@@ -93,7 +99,7 @@ def test_detach_status_logs_down(towline: Towline, namespace: str) -> None:
     assert (session["service"], session["stage"], session["gate"]) == (
         "frontend", "serving", "open",
     )  # fmt: skip
-    assert "listens on 8080" in towline.run("logs").stdout
+    assert f"listens on {towline.ports[8080]}" in towline.run("logs").stdout
     assert "towline agent: listening" in towline.run("logs", "--pod").stdout
     down = towline.run("down")
     assert down.returncode == 0, down.stderr
@@ -105,14 +111,11 @@ def test_detach_status_logs_down(towline: Towline, namespace: str) -> None:
 def test_a_local_port_in_use_is_told_before_anything_changes(
     towline: Towline, namespace: str, node: Node
 ) -> None:
-    with socket.create_server(("127.0.0.1", 16379)):
-        done = towline.run("up", "frontend", "-n", namespace, "--yes")
-    assert done.returncode == 6
-    assert "localhost:16379 is already in use by" in done.stderr
-    with socket.create_server(("127.0.0.1", 8080)):
-        done = towline.run("up", "frontend", "-n", namespace, "--yes")
-    assert done.returncode == 6
-    assert "localhost:8080 is already in use by" in done.stderr
+    for port in (towline.ports[16379], towline.ports[8080]):
+        with socket.create_server(("127.0.0.1", port)):
+            done = towline.run("up", "frontend", "-n", namespace, "--yes")
+        assert done.returncode == 6
+        assert f"localhost:{port} is already in use by" in done.stderr
     assert not node.get("-n", namespace, "cm", "-l", "towline.dev/kind")["items"]
 
 
@@ -177,7 +180,7 @@ def test_without_a_command_the_session_holds_for_an_ide(
     session = towline.up("frontend")
     session.event("stage-done", stage="environment")
     ide = subprocess.Popen(
-        ["python3", "-m", "http.server", "8080", "--bind", "127.0.0.1"],
+        ["python3", "-m", "http.server", str(towline.ports[8080]), "--bind", "127.0.0.1"],
         cwd=towline.folder,
         stderr=subprocess.DEVNULL,
     )
