@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from towline._kit.limits import raise_open_files
 from towline._kit.stopwatch import Stopwatch
 from towline._kit.tasks import Tasks, finish
 from towline.cluster.api import Api
@@ -91,6 +92,7 @@ class Serving:
             count = len(environment)
             self._stage("environment", f"{count} variables (towline env --explain)")
             async with self._command(environment):
+                raise_open_files()
                 try:
                     tasks.start(self._keeper.run(), name="gate")
                     tasks.start(self._hand_over(), name="takeover")
