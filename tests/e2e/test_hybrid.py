@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,25 @@ def test_a_local_port_in_use_is_told_before_anything_changes(
         assert done.returncode == 6
         assert f"localhost:{port} is already in use by" in done.stderr
     assert not node.get("-n", namespace, "cm", "-l", "towline.dev/kind")["items"]
+
+
+def test_a_full_disk_is_told_and_nothing_stays(
+    towline: Towline, namespace: str, tmp_path: Path
+) -> None:
+    full = tmp_path / "home/state"
+    full.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(full)]
+    subprocess.run(mount, check=True)
+    try:
+        with (full / "fill").open("wb") as file, pytest.raises(OSError, match="No space left"):
+            file.write(bytes(1 << 20))
+        other = replace(towline, home=tmp_path / "home")
+        done = other.run("up", "frontend", "-n", namespace, "--yes")
+    finally:
+        subprocess.run(["umount", str(full)], check=True)
+    assert done.returncode == 1
+    assert "cannot be written to: No space left on device" in done.stderr
+    assert "→ make room there" in done.stderr
 
 
 def test_the_client_is_killed_and_down_comes_from_another_folder(

@@ -10,7 +10,8 @@ import os
 import stat
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,6 +83,22 @@ def private(folder: Path) -> Path:
         if stat.S_IMODE(found.st_mode) & 0o077:
             folder.chmod(0o700)
     return folder
+
+
+@contextmanager
+def written(folder: Path) -> Iterator[None]:
+    """Tell of a folder that cannot be written to (a full disk, mostly) in a user's words.
+
+    Raises:
+        TowlineError: in place of any OSError of the block.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise TowlineError(
+            f"{folder} cannot be written to: {error.strerror or error}",
+            hint="make room there, or set XDG_STATE_HOME to a folder elsewhere",
+        ) from error
 
 
 def _absolute(text: str | None) -> Path | None:

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from towline._kit.paths import folders, private
+from towline._kit.paths import folders, private, written
 from towline.errors import NeedsConfirmation, PodError
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ def detached(entry: Entry, *, wait: str, output: str, ask: Ask | None) -> int:
 
 def _in_background(entry: Entry, *, wait: str, show: _Show, more: tuple[str, ...] = ()) -> int:
     folder = private(folders(os.environ).state) / "detached"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    with written(folder):
+        folder.mkdir(mode=0o700, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix="up-", suffix=".events", dir=folder)
     with os.fdopen(handle, "wb") as events:
         child = subprocess.Popen(

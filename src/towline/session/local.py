@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from towline._kit.paths import folders, private
+from towline._kit.paths import folders, private, written
 from towline.transport.keys import Keys
 
 _SESSION, _KEYS = "session.json", "keys.json"
@@ -102,12 +102,17 @@ def _folder() -> Path:
 
 @contextmanager
 def kept(session: LocalSession, keys: Keys) -> Iterator[None]:
-    """Keep a session's files while the block runs."""
+    """Keep a session's files while the block runs.
+
+    Raises:
+        TowlineError: they cannot be written.
+    """
     folder = session.folder
-    folder.mkdir(mode=0o700, parents=True)
     try:
-        _write(folder / _KEYS, keys.to_json())
-        save(session)
+        with written(folder):
+            folder.mkdir(mode=0o700, parents=True)
+            _write(folder / _KEYS, keys.to_json())
+            _write(folder / _SESSION, _text(session))
         yield
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -116,7 +121,11 @@ def kept(session: LocalSession, keys: Keys) -> Iterator[None]:
 def save(session: LocalSession) -> None:
     """Write a session's present state; a reader never sees half of it."""
     with suppress(OSError):
-        _write(session.folder / _SESSION, json.dumps(asdict(session)))
+        _write(session.folder / _SESSION, _text(session))
+
+
+def _text(session: LocalSession) -> str:
+    return json.dumps(asdict(session))
 
 
 def _write(path: Path, text: str) -> None:

@@ -10,7 +10,7 @@ import socket
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from towline._kit.paths import folders, private
+from towline._kit.paths import folders, private, written
 from towline.cluster.api import Api
 from towline.cluster.apply import taken
 from towline.cluster.observe import observe
@@ -219,8 +219,9 @@ async def confirm(observed: Observed, plan: Plan, *, options: Options) -> None:
 
 
 def _remember(mark: Path) -> None:
-    mark.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    mark.touch()
+    with written(mark.parent):
+        mark.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mark.touch()
 
 
 def _mark(plan: Plan) -> str:
