@@ -1,29 +1,62 @@
 // Command agent runs as the first process of the dev container: it carries the
-// tunnels between the pod and the laptop, runs commands, and keeps the gate.
+// tunnels between the pod and the laptop, runs commands, and keeps the gate. With
+// -guard it watches over a session from a pod of its own instead.
 package main
 
 import (
+	"context"
 	"flag"
 	"fmt"
+	"log"
 	"os"
+	"os/signal"
+	"syscall"
+	"time"
 
 	"towline.dev/agent/internal/agent"
 	"towline.dev/agent/internal/config"
+	"towline.dev/agent/internal/guard"
+	"towline.dev/agent/internal/kube"
+	"towline.dev/agent/internal/memory"
 )
 
 func main() {
 	folder := flag.String("session", "/towline/session", "the session's `folder`: config.json and keys")
+	var settings guard.Settings
+	flag.StringVar(&settings.Record, "guard", "", "be the guard of the session with this `record`")
+	flag.StringVar(&settings.Lease, "lease", "", "the `name` of the session's lease")
+	flag.DurationVar(&settings.GiveBackAfter, "give-back-after", 2*time.Minute, "let the original serve again")
+	flag.DurationVar(&settings.KeepFor, "keep-for", 10*time.Minute, "end the session")
 	flag.Parse()
-	if err := run(*folder); err != nil {
+	run := func() error { return serve(*folder) }
+	if settings.Record != "" {
+		run = func() error { return watch(settings) }
+	}
+	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "towline agent:", err)
 		os.Exit(1)
 	}
 }
 
-func run(folder string) error {
+func serve(folder string) error {
 	session, err := config.Read(folder)
 	if err != nil {
 		return err
 	}
 	return agent.New(session).Run(func(told string) { fmt.Fprintln(os.Stderr, told) })
+}
+
+func watch(settings guard.Settings) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	log.SetPrefix("towline guard: ")
+	log.SetFlags(log.LstdFlags | log.LUTC)
+	memory.Tune()
+	client, err := kube.InCluster()
+	if err != nil {
+		return err
+	}
+	log.Printf("watching %s: gives back after %s, ends the session after %s", settings.Record, settings.GiveBackAfter, settings.KeepFor)
+	guard.New(client, settings).Run(ctx)
+	return nil
 }

@@ -16,7 +16,7 @@ from tests.api.cluster import Cluster
 from tests.fakes.proxy import ConnectProxy
 
 from towline.cluster.kubeconfig import read_target
-from towline.errors import ClusterError, NotFound, Unauthorized, Unreachable
+from towline.errors import ClusterError, Forbidden, NotFound, Unauthorized, Unreachable
 
 
 def plugin(folder: Path, *answers: dict[str, Any] | str, **fields: Any) -> dict[str, Any]:
@@ -229,3 +229,16 @@ async def test_something_else_answers_at_the_address(cluster: Cluster) -> None:
         address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         with pytest.raises(ClusterError, match="is it a Kubernetes API server"):
             await works(cluster, {}, server=address)
+
+
+async def test_acting_as_somebody_else(cluster: Cluster) -> None:
+    """`as` and `as-groups` were passed over: everything was done with one's own rights."""
+    admin = cluster.plane.admin()
+    for user, who in (
+        ({**admin, "as": "anna"}, 'User "anna" cannot list resource "pods"'),
+        ({**admin, "as": "anna", "as-groups": ["nobodies"]}, "cannot list"),
+    ):
+        with pytest.raises(Forbidden, match=who):
+            await cluster.api_as(user).list_("pods")
+    masters = {**admin, "as": "anna", "as-groups": ["system:masters"]}
+    await cluster.api_as(masters).list_("pods")

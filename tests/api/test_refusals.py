@@ -18,7 +18,7 @@ from towline.manifest.model import Handover
 from towline.plan.model import LABEL_SESSION
 from towline.session.end import find_records
 from towline.session.events import Event, Warned
-from towline.session.prepare import plan_with_room
+from towline.session.prepare import tried_plan
 from towline.session.takeover import Takeover, running_pod
 
 _SAID = "ours alone: ask the platform team (ticket 4711)"
@@ -103,12 +103,12 @@ async def test_a_full_quota_is_seen_before_the_takeover(cluster: Cluster) -> Non
     await full_quota(cluster)
     before = await settled(cluster)
     observed = await observe(entry(), api=cluster.api)
-    _, prepared = await plan_with_room(entry(), observed, api=cluster.api)
+    _, prepared = await tried_plan(entry(), observed, api=cluster.api)
     assert prepared.plan.handover is Handover.EXCLUSIVE
     reason = prepared.plan.handover_reason or ""
     assert "the quota has no room for both (few, requested: pods=1" in reason
     wanted = entry(settings=replace(entry().settings, handover=Handover.SEAMLESS))
-    _, prepared = await plan_with_room(wanted, observed, api=cluster.api)
+    _, prepared = await tried_plan(wanted, observed, api=cluster.api)
     assert prepared.plan.handover is Handover.SEAMLESS, "the manifest says so"
     await is_as(cluster, before)
 

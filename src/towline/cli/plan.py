@@ -97,12 +97,12 @@ async def _online(
     entry: Entry, kubeconfig: Path | None, context: str | None, namespace: str | None
 ) -> Plan:
     from towline.cluster.observe import observe
-    from towline.session.prepare import plan_with_room, with_found_services
+    from towline.session.prepare import tried_plan, with_found_services
 
     async with open_api(kubeconfig=kubeconfig, context=context, namespace=namespace) as api:
         observed = await observe(entry, api=api)
         entry = await with_found_services(entry, api=api)
-        _, prepared = await plan_with_room(entry, observed, api=api)
+        _, prepared = await tried_plan(entry, observed, api=api)
         return prepared.plan
 
 

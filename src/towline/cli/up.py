@@ -55,6 +55,9 @@ Examples:
 @click.option(
     "--exit-with-command", is_flag=True, help="End the session when the command fails, too."
 )
+@click.option(
+    "--no-guard", is_flag=True, help="Post nothing that gives back when this machine dies."
+)
 @click.option("-d", "--detach", is_flag=True, help="Run in the background.")
 @click.option(
     "--wait",
@@ -76,6 +79,7 @@ def up(
     yes: bool,
     end_other_session: bool,
     exit_with_command: bool,
+    no_guard: bool,
     detach: bool,
     wait: str,
 ) -> int:
@@ -113,6 +117,7 @@ def up(
         assume_yes=yes,
         end_other_session=end_other_session,
         exit_with_command=exit_with_command,
+        no_guard=no_guard,
         terminal=interactive,
         keep_output=is_detached,
     )

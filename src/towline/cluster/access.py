@@ -62,12 +62,13 @@ class Access:
             ClusterError: the exec plugin or the token file failed.
         """
         credential = await self._fresh()
+        user = self.target.user
         if credential.token:
-            return [("Authorization", f"Bearer {credential.token}")]
-        if self.target.user.basic:
-            pair = ":".join(self.target.user.basic).encode()
-            return [("Authorization", f"Basic {base64.b64encode(pair).decode('ascii')}")]
-        return []
+            return [("Authorization", f"Bearer {credential.token}"), *user.impersonation]
+        if user.basic:
+            pair = base64.b64encode(":".join(user.basic).encode()).decode("ascii")
+            return [("Authorization", f"Basic {pair}"), *user.impersonation]
+        return [*user.impersonation]
 
     async def tls(self) -> ssl.SSLContext | None:
         """The TLS settings of a new connection, or None for plain http."""

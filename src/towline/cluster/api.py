@@ -59,6 +59,7 @@ _GROUPS = {
     "horizontalpodautoscalers": "apis/autoscaling/v2",
     "networkpolicies": "apis/networking.k8s.io/v1",
     "roles": "apis/rbac.authorization.k8s.io/v1",
+    "leases": "apis/coordination.k8s.io/v1",
     "rolebindings": "apis/rbac.authorization.k8s.io/v1",
     "selfsubjectaccessreviews": "apis/authorization.k8s.io/v1",
     "cronjobs": "apis/batch/v1",

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
 
+from towline._kit.moments import time_text
 from towline._kit.objects import JsonObject
 from towline._kit.together import together
 from towline.cluster.api import FIELD_MANAGER, Api
@@ -28,7 +29,12 @@ from towline.plan.fields import (
     owner_of,
     owners_of,
 )
-from towline.plan.model import ANNOTATION_RESTORE, LABEL_SESSION, MANAGED_BY
+from towline.plan.model import (
+    ANNOTATION_GIVEN_BACK,
+    ANNOTATION_RESTORE,
+    LABEL_SESSION,
+    MANAGED_BY,
+)
 from towline.plan.record import (
     Record,
     read_record,
@@ -180,25 +186,36 @@ async def _change_original(
     raise Conflict(f"{record.kind} {record.workload} is changed by somebody else all the time")
 
 
-async def stop_original(api: Api, record: Record) -> None:
+async def stop_original(api: Api, record: Record, *, anew: bool = False) -> bool:
     """Scale the original to 0, with the way back in its annotation.
+
+    With `anew` it is written to also where it is at 0 already, so that a write of the
+    guard's that is under way does not count any more.
+
+    Returns:
+        Whether it had replicas until now.
 
     Raises:
         Conflict: it has other replicas than when it was observed, or is gone.
     """
-    annotation = restore_annotation(record, namespace=api.namespace)
+    # A write that changes nothing leaves the resourceVersion as it is.
+    retaken = time_text() if anew else None
+    annotation = restore_annotation(record, namespace=api.namespace, retaken=retaken)
+    was_serving = False
 
     def change(found: JsonObject) -> JsonObject | None:
+        nonlocal was_serving
         replicas = int(found["spec"].get("replicas", 1))
+        was_serving = replicas > 0
         holder = session_in(found)
         if holder not in (None, record.session):
             raise Conflict(
                 f"{record.kind} {record.workload} is held by another session meanwhile ({holder})",
                 hint="run it again: it says whose it is",
             )
-        if replicas == 0 and holder is not None:
+        if replicas == 0 and holder is not None and not anew:
             return None
-        if replicas != record.replicas:
+        if replicas not in ((record.replicas, 0) if holder else (record.replicas,)):
             by = owner_of(found["metadata"].get("managedFields") or [], REPLICAS)
             raise Conflict(
                 f"{record.kind} {record.workload} was scaled from {record.replicas} to {replicas} "
@@ -208,10 +225,12 @@ async def stop_original(api: Api, record: Record) -> None:
         spec: JsonObject = {"replicas": 0}
         if retention_of(record) is not None:
             spec["persistentVolumeClaimRetentionPolicy"] = {"whenScaled": "Retain"}
-        return {"metadata": {"annotations": {ANNOTATION_RESTORE: annotation}}, "spec": spec}
+        marks = {ANNOTATION_RESTORE: annotation, ANNOTATION_GIVEN_BACK: None}
+        return {"metadata": {"annotations": marks}, "spec": spec}
 
     if await _change_original(api, record, change) is None:
         raise Conflict(f"{record.kind} {record.workload} was deleted or made anew meanwhile")
+    return was_serving
 
 
 async def original_ended(api: Api, record: Record) -> None:
@@ -332,6 +351,11 @@ async def remove_dev_pods(api: Api, record: Record) -> None:
     await until_gone(api, "pods", labels=f"{LABEL_SESSION}={record.session}")
 
 
+async def start_dev_workload(api: Api, record: Record) -> None:
+    """Let the dev workload have its pod again, after the guard took it away."""
+    await api.patch("deployments", record.names.dev_workload, {"spec": {"replicas": 1}})
+
+
 async def _delete_dev_workload(api: Api, record: Record) -> None:
     # The name is the workload's, not the session's: another session's, or somebody's
     # own Deployment of that name, is not ours to delete.
@@ -360,8 +384,9 @@ async def put_back_original(api: Api, record: Record, *, report: Report) -> None
             paths=_owned_paths(found, record, live),
         )
         patch: JsonObject = {}
-        if ANNOTATION_RESTORE in (metadata.get("annotations") or {}):
-            patch["annotations"] = {ANNOTATION_RESTORE: None}
+        ours = (ANNOTATION_RESTORE, ANNOTATION_GIVEN_BACK)
+        if any(each in (metadata.get("annotations") or {}) for each in ours):
+            patch["annotations"] = dict.fromkeys(ours)
         if restored != live and any(e.get("manager") == FIELD_MANAGER for e in live):
             patch["managedFields"] = restored
         return {"metadata": patch} if patch else None

@@ -37,8 +37,15 @@ NEEDED = (
     ("apps", "statefulsets", "patch"),
     ("", "persistentvolumeclaims", "get"),
 )
+_GUARD = "a guard gives back when this laptop is gone"
 USEFUL = (
     ("", "pods", "create", "a dry run tells before the takeover that a quota is full"),
+    ("coordination.k8s.io", "leases", "get", _GUARD),
+    ("coordination.k8s.io", "leases", "create", _GUARD),
+    ("coordination.k8s.io", "leases", "patch", _GUARD),
+    ("", "serviceaccounts", "create", _GUARD),
+    ("rbac.authorization.k8s.io", "roles", "create", _GUARD),
+    ("rbac.authorization.k8s.io", "rolebindings", "create", _GUARD),
     ("discovery.k8s.io", "endpointslices", "list", "sees when the Service has followed"),
     ("discovery.k8s.io", "endpointslices", "watch", "sees when the Service has followed"),
     ("", "pods/log", "get", "`towline logs --pod`"),

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import yaml
 
@@ -39,7 +40,11 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
-    """How the user proves who they are: what the kubeconfig says, not yet run or read."""
+    """How the user proves who they are: what the kubeconfig says, not yet run or read.
+
+    Attributes:
+        impersonation: request headers that say as whom to act (`as`, `as-groups`, …).
+    """
 
     token: str | None
     token_file: Path | None
@@ -48,6 +53,7 @@ class User:
     key_pem: bytes | None
     exec_plugin: Mapping[str, Any] | None
     folder: Path
+    impersonation: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,4 +226,19 @@ def _user(source: Mapping[str, Any], *, folder: Path) -> User:
         key_pem=_bytes(source, "client-key", folder),
         exec_plugin=source.get("exec"),
         folder=folder,
+        impersonation=_impersonation(source),
     )
+
+
+def _impersonation(source: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Kubernetes documentation, "User impersonation": extra keys are escaped as in a URL."""
+    if not source.get("as"):
+        return ()
+    headers = [("Impersonate-User", str(source["as"]))]
+    if source.get("as-uid"):
+        headers.append(("Impersonate-Uid", str(source["as-uid"])))
+    headers += [("Impersonate-Group", str(group)) for group in source.get("as-groups") or []]
+    for key, values in (source.get("as-user-extra") or {}).items():
+        name = f"Impersonate-Extra-{quote(str(key), safe='')}"
+        headers += [(name, str(value)) for value in values]
+    return tuple(headers)

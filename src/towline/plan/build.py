@@ -9,6 +9,7 @@ from towline._kit.objects import JsonObject
 from towline.errors import NotFound, TowlineError
 from towline.manifest.model import Entry, Handover
 from towline.payload.pieces import Piece
+from towline.plan.guard import guard_name, guard_objects
 from towline.plan.handover import choose_handover
 from towline.plan.model import (
     Action,
@@ -62,6 +63,7 @@ def build_plan(
     owner: Owner,
     parts: Iterable[Piece],
     arch: str,
+    wants_guard: bool = True,
 ) -> Plan:
     """Decide a takeover.
 
@@ -79,6 +81,18 @@ def build_plan(
     workload = dev_workload(
         observed, container=container, names=names, ports=ports, parts=parts, arch=arch, entry=entry
     )
+    guard: tuple[JsonObject, ...] = ()
+    if wants_guard and observed.guard_refused is None:
+        guard = guard_objects(
+            observed.template,
+            container=container,
+            kind=observed.kind,
+            workload=observed.name,
+            names=names,
+            parts=parts,
+            arch=arch,
+            settings=entry.settings,
+        )
     return Plan(
         session=session,
         owner=owner,
@@ -97,8 +111,11 @@ def build_plan(
         arch=arch,
         ports=routed,
         warnings=(*warnings, *_other_warnings(entry, observed)),
-        actions=_actions(observed, names=names, handover=handover, parts=parts),
+        actions=_actions(
+            observed, names=names, handover=handover, parts=parts, has_guard=bool(guard)
+        ),
         dev_workload=workload,
+        guard=guard,
         managed_fields=tuple(observed.workload["metadata"].get("managedFields") or ()),
     )
 
@@ -142,6 +159,11 @@ def _other_warnings(entry: Entry, observed: Observed) -> list[str]:
             f"init containers run again in the dev pod: {', '.join(inits)} "
             "(`initContainers: skip` in a towline.yml leaves them out)"
         )
+    if observed.guard_refused is not None:
+        found.append(
+            f"no guard: if this laptop is gone, {observed.name} stays at 0 until somebody runs "
+            f"`towline down` ({observed.guard_refused})"
+        )
     owner = _gitops_owner(observed.workload)
     if owner:
         found.append(
@@ -164,7 +186,12 @@ def _gitops_owner(workload: JsonObject) -> str | None:
 
 
 def _actions(
-    observed: Observed, *, names: Names, handover: Handover, parts: Iterable[Piece]
+    observed: Observed,
+    *,
+    names: Names,
+    handover: Handover,
+    parts: Iterable[Piece],
+    has_guard: bool,
 ) -> tuple[Action, ...]:
     def action(
         kind: ActionKind, resource: str, name: str, do: str, undo: str, **values: Any
@@ -200,10 +227,23 @@ def _actions(
         f"scale {kind} {name} from 0 to {replicas}, wait until it is ready",
         replicas=replicas,
     )  # fmt: skip
-    middle = _retain_claims(observed)
+    middle = (*(_post_guard(names) if has_guard else ()), *_retain_claims(observed))
     if handover is Handover.SEAMLESS:
         return (*first, dev, *middle, stop)
     return (*first, *middle, stop, dev)
+
+
+def _post_guard(names: Names) -> tuple[Action, ...]:
+    name = guard_name(names.session)
+    return (
+        Action(
+            kind=ActionKind.POST_GUARD,
+            resource="deployments",
+            name=name,
+            do=f"post the guard: Deployment {name}, which gives back when this laptop is gone",
+            undo="the garbage collector removes the guard with the record",
+        ),
+    )
 
 
 def _retain_claims(observed: Observed) -> tuple[Action, ...]:

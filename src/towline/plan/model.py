@@ -13,6 +13,8 @@ from towline.manifest.model import Handover
 LABEL_SESSION = "towline.dev/session"
 LABEL_KIND = "towline.dev/kind"
 ANNOTATION_RESTORE = "towline.dev/restore"
+ANNOTATION_GIVEN_BACK = "towline.dev/given-back"
+"""The guard's, on an original that serves while its session still waits for the laptop."""
 MANAGED_BY = {"app.kubernetes.io/managed-by": "towline"}
 
 
@@ -50,6 +52,7 @@ class Observed:
         arch: of the node that the original runs on, None where that cannot be read.
         quota_error: which quota has no room for one more such pod, and why; None where a dry
             run went through or could not be made.
+        guard_refused: why no guard can be made, None where it can.
     """
 
     context: str
@@ -63,6 +66,7 @@ class Observed:
     arch: str | None = None
     record: JsonObject | None = None
     quota_error: str | None = None
+    guard_refused: str | None = None
 
     @property
     def name(self) -> str:
@@ -91,6 +95,7 @@ class ActionKind(StrEnum):
     RETAIN_CLAIMS = "retain-claims"
     STOP_ORIGINAL = "stop-original"
     CREATE_DEV_WORKLOAD = "create-dev-workload"
+    POST_GUARD = "post-guard"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +146,7 @@ class Plan:
         ports: the Service ports that will reach the laptop.
         warnings: one line each, with the fix.
         handover_reason: why the handover is as it is, None for the default.
+        guard: its objects, none where it is not wanted or not allowed.
     """
 
     session: str
@@ -162,4 +168,5 @@ class Plan:
     warnings: tuple[str, ...]
     actions: tuple[Action, ...]
     dev_workload: JsonObject
+    guard: tuple[JsonObject, ...]
     managed_fields: tuple[JsonObject, ...]

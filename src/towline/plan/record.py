@@ -147,7 +147,7 @@ def read_record(found: JsonObject) -> Record:
         ) from error
 
 
-def restore_annotation(record: Record, *, namespace: str) -> str:
+def restore_annotation(record: Record, *, namespace: str, retaken: str | None = None) -> str:
     """The original's annotation: who, since when, what to put back, and how by hand."""
     scale = (
         f"kubectl -n {namespace} scale {record.kind.value.lower()}/{record.workload} "
@@ -158,6 +158,7 @@ def restore_annotation(record: Record, *, namespace: str) -> str:
             "session": record.session,
             "owner": str(record.owner),
             "since": record.since,
+            **({"retaken": retaken} if retaken else {}),
             "entry": record.entry,
             "replicas": record.replicas,
             "readyReplicas": record.ready_replicas,

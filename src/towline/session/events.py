@@ -100,6 +100,13 @@ class PodReplaced:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WillRestore:
+    """What gives the cluster back: the session's end, and a guard if there is one (seconds)."""
+
+    by_itself_after_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Restoring:
     """The way back has begun, and why."""
 
@@ -127,6 +134,7 @@ Event = (
     | NetworkLost
     | NetworkBack
     | PodReplaced
+    | WillRestore
     | Restoring
     | Restored
 )

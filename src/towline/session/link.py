@@ -27,12 +27,17 @@ _FIRST_ANSWER_S = 20.0
 
 
 class Connection:
-    """One pod, one line, one SSH connection: what is lost together."""
+    """One pod, one line, one SSH connection: what is lost together.
 
-    def __init__(self, pod: DevPod, line: Line, ssh: SshSession) -> None:
+    Attributes:
+        healed: set whenever the line has a carrier again.
+    """
+
+    def __init__(self, pod: DevPod, line: Line, ssh: SshSession, healed: asyncio.Event) -> None:
         self.pod = pod
         self.line = line
         self.ssh = ssh
+        self.healed = healed
 
 
 @asynccontextmanager
@@ -50,6 +55,7 @@ async def connection(
     from towline.transport.ssh import ssh_session
 
     dialler = CarrierDialler(api, pod=pod.name, port=record.line_port)
+    healed = asyncio.Event()
     async with AsyncExitStack() as stack:
         try:
             async with asyncio.timeout(_FIRST_ANSWER_S):
@@ -57,7 +63,7 @@ async def connection(
                     resumable_line(
                         dial=dialler.dial,
                         key=keys.line_key,
-                        events=_tell(events),
+                        events=_tell(events, healed),
                     )
                 )
                 ssh = await stack.enter_async_context(ssh_session(line, keys=keys))
@@ -66,10 +72,10 @@ async def connection(
                 f"the agent in pod {pod.name} does not answer after {_FIRST_ANSWER_S:.0f} s",
                 hint=f"see why: towline logs --pod, or kubectl logs {pod.name}",
             ) from error
-        yield Connection(pod, line, ssh)
+        yield Connection(pod, line, ssh, healed)
 
 
-def _tell(events: Events) -> Callable[[object], None]:
+def _tell(events: Events, healed: asyncio.Event) -> Callable[[object], None]:
     from towline.line import line as lines
 
     def tell(event: object) -> None:
@@ -77,6 +83,7 @@ def _tell(events: Events) -> Callable[[object], None]:
             events(NetworkLost())
         elif isinstance(event, lines.Healed):
             events(NetworkBack(after_s=event.after_s))
+            healed.set()
 
     return tell
 
@@ -112,10 +119,15 @@ async def keep_link(
     timeout_s: float,
     events: Events,
     connected: Callable[[Connection, bool], Awaitable[None]],
+    healed: Callable[[Connection], Awaitable[None]],
+    pod_gone: Callable[[], Awaitable[None]],
 ) -> None:
     """Keep a link to the dev pod, whichever it is, until cancelled.
 
-    `connected` is awaited for each new connection, with whether it is the first.
+    Args:
+        connected: awaited for each new connection, with whether it is the first.
+        healed: awaited whenever a connection's line has a carrier again.
+        pod_gone: awaited before another pod is waited for.
 
     Raises:
         TowlineError: the first connection does not come about, or no new pod gets to run.
@@ -131,7 +143,7 @@ async def keep_link(
                     after_s = time.monotonic() - lost_at
                     events(PodReplaced(pod=pod.name, after_s=after_s))
                 is_first = False
-                await _lost(api, current)
+                await _lost(api, current, healed)
         except ConnectionLost:
             if is_first:
                 raise
@@ -139,6 +151,7 @@ async def keep_link(
             link.set(None)
         lost_at = time.monotonic()
         events(Warned(text=f"the dev pod {pod.name} is gone: waiting for another one"))
+        await pod_gone()
         pod = await pod_running(
             api,
             record,
@@ -147,9 +160,19 @@ async def keep_link(
         )
 
 
-async def _lost(api: Api, current: Connection) -> None:
+async def _lost(
+    api: Api, current: Connection, healed: Callable[[Connection], Awaitable[None]]
+) -> None:
     """Wait until the SSH connection is over, or its container is not there any more."""
+
+    async def after_each_heal() -> None:
+        while True:
+            await current.healed.wait()
+            current.healed.clear()
+            await healed(current)
+
     async with Tasks() as tasks:
+        tasks.start(after_each_heal(), name="healed")
         closed = tasks.start(current.ssh.wait_closed(), name="ssh closed")
         gone = tasks.start(_container_gone(api, current.pod), name="pod gone")
         await asyncio.wait([closed, gone], return_when=asyncio.FIRST_COMPLETED)

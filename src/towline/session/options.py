@@ -17,6 +17,7 @@ class Options:
         offer: waits until one of some keys is pressed, and returns it; None likewise.
         assume_yes: take every question as answered with yes.
         exit_with_command: end the session when the command fails, too.
+        no_guard: post no guard in the cluster.
         terminal: lend the terminal to the command.
         keep_output: keep the command's output in a file, for `logs` (`--detach`).
     """
@@ -29,6 +30,7 @@ class Options:
     assume_yes: bool = False
     end_other_session: bool = False
     exit_with_command: bool = False
+    no_guard: bool = False
     terminal: bool = True
     keep_output: bool = False
     ready_timeout_s: float = 120.0

@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from towline._kit.paths import folders, private, written
+from towline._kit.together import together
 from towline.cluster.api import Api
 from towline.cluster.apply import taken
+from towline.cluster.guard import why_no_guard
 from towline.cluster.observe import observe
 from towline.cluster.pods import quota_error
 from towline.errors import (
@@ -55,7 +57,7 @@ class Prepared:
     parts: tuple[Piece, ...]
 
 
-def plan_for(entry: Entry, observed: Observed) -> Prepared:
+def plan_for(entry: Entry, observed: Observed, *, wants_guard: bool = True) -> Prepared:
     """The plan of one `up`, with a session of its own."""
     arch = observed.arch or entry.node_selector.get("kubernetes.io/arch") or _GUESSED_ARCH
     parts = installed().pieces(arch)
@@ -66,6 +68,7 @@ def plan_for(entry: Entry, observed: Observed) -> Prepared:
         owner=this_owner(),
         parts=parts,
         arch=arch,
+        wants_guard=wants_guard,
     )
     return Prepared(plan=plan, parts=parts)
 
@@ -87,20 +90,24 @@ async def prepare(
     # has these ports, and its name says more.
     check_local_ports(entry)
     entry = await with_found_services(entry, api=api)
-    return await plan_with_room(entry, observed, api=api)
+    return await tried_plan(entry, observed, api=api, wants_guard=not options.no_guard)
 
 
-async def plan_with_room(
-    entry: Entry, observed: Observed, *, api: Api
+async def tried_plan(
+    entry: Entry, observed: Observed, *, api: Api, wants_guard: bool = True
 ) -> tuple[Observed, Prepared]:
-    """The plan, after a dry run of whether there is room for the dev pod beside the original."""
-    prepared = plan_for(entry, observed)
-    if prepared.plan.handover is Handover.SEAMLESS:
-        error = await quota_error(api, prepared.plan.dev_workload)
-        if error is not None:
-            observed = replace(observed, quota_error=error)
-            prepared = plan_for(entry, observed)
-    return observed, prepared
+    """The plan, after dry runs: is there room beside the original, and may there be a guard."""
+    prepared = plan_for(entry, observed, wants_guard=wants_guard)
+    plan = prepared.plan
+    full, refused = await together(
+        quota_error(api, plan.dev_workload), why_no_guard(api, plan.guard)
+    )
+    if plan.handover is not Handover.SEAMLESS:
+        full = None  # the original makes room, whatever the quota says now
+    if full is None and refused is None:
+        return observed, prepared
+    observed = replace(observed, quota_error=full, guard_refused=refused)
+    return observed, plan_for(entry, observed, wants_guard=wants_guard)
 
 
 def check_allowed(entry: Entry, *, context: str, namespace: str) -> None:
@@ -195,7 +202,8 @@ async def confirm(observed: Observed, plan: Plan, *, options: Options) -> None:
         NeedsConfirmation: nobody is there to ask, or the answer was no.
     """
     marks = private(folders(os.environ).state) / "confirmed"
-    mark = marks / _mark(plan)
+    unguarded = not plan.guard and not options.no_guard
+    mark = marks / _mark(plan, unguarded=unguarded)
     if options.assume_yes:
         _remember(mark)
         return
@@ -205,15 +213,18 @@ async def confirm(observed: Observed, plan: Plan, *, options: Options) -> None:
     displaced = f"{replicas} ready replica{'' if replicas == 1 else 's'}"
     question = (
         f"{plan.kind} {plan.workload} in namespace {plan.namespace} of context {plan.context}: "
-        f"everyone there will reach your laptop instead of its {displaced}. Go on?"
+        f"everyone there will reach your laptop instead of its {displaced}"
     )
+    if unguarded:
+        question += ", and if it dies, nobody until somebody runs `towline down`: see above"
     if options.ask is None:
         raise NeedsConfirmation(
             f"the first takeover in namespace {plan.namespace} of context {plan.context} "
-            f"displaces {displaced} of {plan.workload} for everyone there",
+            f"displaces {displaced} of {plan.workload} for everyone there"
+            + (", and no guard can give it back if this machine dies" if unguarded else ""),
             hint="say yes with --yes",
         )
-    if not await options.ask(question):
+    if not await options.ask(f"{question}. Go on?"):
         raise NeedsConfirmation("nothing was changed")
     _remember(mark)
 
@@ -224,11 +235,13 @@ def _remember(mark: Path) -> None:
         mark.touch()
 
 
-def _mark(plan: Plan) -> str:
+def _mark(plan: Plan, *, unguarded: bool) -> str:
     import hashlib
 
     # Context names hold slashes and colons (cloud providers' do): not for file names.
-    return hashlib.sha256(f"{plan.context}\0{plan.namespace}".encode()).hexdigest()[:32]
+    return hashlib.sha256(f"{plan.context}\0{plan.namespace}".encode()).hexdigest()[:32] + (
+        "-unguarded" if unguarded else ""
+    )
 
 
 def check_folder(entry: Entry) -> Path:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from towline._kit.moments import time_text
 from towline._kit.stopwatch import Stopwatch
 from towline._kit.tasks import Tasks
 from towline.cluster.api import Api
@@ -23,7 +24,7 @@ from towline.session.options import Options
 from towline.session.prepare import check_folder, confirm, name_owner, prepare
 from towline.session.requests import Requests
 from towline.session.serving import Serving
-from towline.session.takeover import applied, running_pod, time_text
+from towline.session.takeover import applied, running_pod
 from towline.transport.keys import make_keys
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ async def hybrid(
                 api=api,
                 parts=prepared.parts,
                 files=files,
+                settings=entry.settings,
                 ready_timeout_s=options.ready_timeout_s,
                 events=events,
                 requests=requests,
@@ -92,8 +94,7 @@ async def hybrid(
                 events(StageDone(stage="dev pod", text=text, seconds=watch.lap()))
                 serving = Serving(
                     entry=entry,
-                    plan=takeover.plan,
-                    record=takeover.record,
+                    takeover=takeover,
                     api=api,
                     options=options,
                     events=events,

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from towline._kit.limits import raise_open_files
+from towline._kit.moments import time_text
 from towline._kit.stopwatch import Stopwatch
 from towline._kit.tasks import Tasks, finish
 from towline.cluster.api import Api
-from towline.cluster.pods import DevPod
-from towline.errors import CommandError, ConnectionLost
+from towline.cluster.pods import DevPod, pod_ready
+from towline.errors import ClusterError, CommandError, ConnectionLost, Unreachable
 from towline.manifest.model import Entry, Handover
-from towline.plan.model import Observed, Plan
-from towline.plan.record import Record
+from towline.plan.model import Observed
 from towline.process import Ending, Process, supervised
 from towline.process.listening import listening_among, ports_of
 from towline.session import local
@@ -29,13 +29,15 @@ from towline.session.events import (
     Restoring,
     StageDone,
     Warned,
+    WillRestore,
 )
 from towline.session.gatekeeper import Gatekeeper
+from towline.session.guard import retake
 from towline.session.link import Connection, Link, keep_link
 from towline.session.options import Options
 from towline.session.prepare import check_folder
 from towline.session.requests import Phase, Requests
-from towline.session.takeover import give_back, hand_over, record_gone, time_text
+from towline.session.takeover import Takeover, give_back, hand_over, record_gone
 from towline.transport.keys import Keys
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 
 # `status` is read by people.
 _STATE_EVERY_S = 2.0
+_RETRY_S = 0.5
 
 
 class Serving:
@@ -52,8 +55,7 @@ class Serving:
         self,
         *,
         entry: Entry,
-        plan: Plan,
-        record: Record,
+        takeover: Takeover,
         api: Api,
         options: Options,
         events: Events,
@@ -63,8 +65,9 @@ class Serving:
         watch: Stopwatch,
     ) -> None:
         self._entry = entry
-        self._plan = plan
-        self._record = record
+        self._takeover = takeover
+        self._plan = plan = takeover.plan
+        self._record = takeover.record
         self._api = api
         self._options = options
         self._events = events
@@ -74,6 +77,7 @@ class Serving:
         self._watch = watch
         self._process: Process | None = None
         self._stopped = asyncio.Event()
+        self._has_handed_over = False
         self._link = Link()
         self._keeper = Gatekeeper(
             ports=frozenset(port.local for port in plan.ports),
@@ -141,10 +145,42 @@ class Serving:
                 timeout_s=self._entry.timeout_s,
                 events=self._events,
                 connected=connected,
+                healed=self._healed,
+                pod_gone=self._retake,
             ),
             name="link",
         )
         await self._link.get()
+
+    async def _healed(self, current: Connection) -> None:
+        """The agent shuts the gate of a laptop that is away, and the guard gives back."""
+        with suppress(ConnectionLost):  # lost again: the next connection begins with this
+            await self._reassert(current)
+            await self._retake(current.pod)
+
+    async def _retake(self, pod: DevPod | None = None) -> None:
+        """Take the service back if the guard gave it back meanwhile; `pod` is there, or None."""
+        guard = self._takeover.guard
+        if not self._has_handed_over or not guard.may_have_given_back:
+            return
+        is_exclusive = self._takeover.plan.handover is Handover.EXCLUSIVE
+        self._watch.lap()
+        if pod is not None and not is_exclusive and self._keeper.is_open:
+            await pod_ready(self._api, pod)
+        while True:
+            try:
+                was_serving = await retake(
+                    guard, self._record, api=self._api, is_exclusive=is_exclusive
+                )
+            except Unreachable:
+                await asyncio.sleep(_RETRY_S)
+                continue
+            except ClusterError as error:
+                self._events(Warned(text=f"the service is not taken back: {error.message}"))
+                return
+            if was_serving:
+                self._stage("takeover", "the original served meanwhile · the Service is here again")
+            return
 
     async def _reassert(self, current: Connection) -> None:
         if self._keeper.is_open:
@@ -248,12 +284,16 @@ class Serving:
         while True:
             current = await self._link.get()
             try:
-                await hand_over(self._api, self._plan, self._record, current.pod)
+                await hand_over(self._api, self._takeover, current.pod)
                 break
             except ConnectionLost:
                 continue
+        self._has_handed_over = True
         self._save(stage="serving", gate_open=True)
         self._stage("takeover", self._takeover_text())
+        posted = self._takeover.guard.is_posted
+        after_s = self._entry.settings.give_back_after_s if posted else None
+        self._events(WillRestore(by_itself_after_s=after_s))
 
     def _takeover_text(self) -> str:
         where = ", ".join(f"localhost:{p}" for p in sorted({p.local for p in self._plan.ports}))
@@ -261,7 +301,11 @@ class Serving:
         return f"{answers}original at 0"
 
     async def _watch_record(self) -> None:
-        self._requests.end(await record_gone(self._api, self._record))
+        reason = await record_gone(self._api, self._record)
+        if self._takeover.guard.ended_the_session:
+            keep_for_s = self._entry.settings.keep_for_s
+            reason = f"this laptop was away for longer than keepFor ({keep_for_s:g} s)"
+        self._requests.end(reason)
 
     async def _note_state(self) -> None:
         """Keep what `status` reads fresh."""

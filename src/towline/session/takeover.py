@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
 
-from towline._kit.tasks import finish, settled
+from towline._kit.moments import time_text
+from towline._kit.tasks import Tasks, finish, settled
 from towline._kit.together import together
 from towline.cluster import apply
 from towline.cluster.api import Api
@@ -21,23 +21,18 @@ from towline.cluster.pods import (
     service_only_at,
 )
 from towline.errors import ClusterError, ConnectionLost, TowlineError
-from towline.manifest.model import Handover
+from towline.manifest.model import Handover, Settings
 from towline.payload.pieces import Piece
 from towline.plan.model import Plan
 from towline.plan.record import Record
 from towline.plan.services import selector_text
 from towline.session.events import Events, Restored, Waiting, Warned
+from towline.session.guard import Guard
 from towline.session.link import Connection
 from towline.session.requests import Requests
 
 # For the EndpointSlice to follow the pod's readiness: what is longer is not waited for.
 _ENDPOINTS_S = 5.0
-
-
-def time_text(*, seconds_ago: float = 0.0) -> str:
-    """The present, or a moment before it, as Kubernetes writes it: RFC 3339, UTC, seconds."""
-    moment = datetime.now(UTC) - timedelta(seconds=seconds_ago)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 async def end_other(api: Api, record: Record, *, events: Events, timeout_s: float) -> None:
@@ -58,6 +53,7 @@ class Takeover:
 
     plan: Plan
     record: Record
+    guard: Guard
 
 
 @asynccontextmanager
@@ -68,6 +64,7 @@ async def applied(
     api: Api,
     parts: tuple[Piece, ...],
     files: dict[str, bytes],
+    settings: Settings,
     ready_timeout_s: float,
     events: Events,
     requests: Requests,
@@ -81,15 +78,19 @@ async def applied(
     # Of a request that is only dropped nobody would know whether there is a record now.
     writing = apply.write_record(api, record)
     written = await settled(writing, undo=lambda made: apply.remove_record(api, made))
-    takeover = Takeover(plan, written)
+    guarding = Tasks()
+    guard = Guard(plan, settings, api=api, tasks=guarding, events=events)
+    takeover = Takeover(plan, written, guard)
     try:
-        await together(
-            apply.share_pieces(api, written, parts), apply.create_secret(api, written, files)
-        )
-        if plan.handover is Handover.EXCLUSIVE:
-            await _stop_original(api, written, events=events)
-        await apply.create_dev_workload(api, written, plan.dev_workload)
-        yield takeover
+        async with guarding:
+            await together(
+                apply.share_pieces(api, written, parts), apply.create_secret(api, written, files)
+            )
+            if plan.handover is Handover.EXCLUSIVE:
+                await guard.post(written)
+                await _stop_original(api, written, events=events)
+            await apply.create_dev_workload(api, written, plan.dev_workload)
+            yield takeover
     finally:
         requests.restoring()
         undone = _restore(api, takeover.record, ready_timeout_s=ready_timeout_s, events=events)
@@ -147,6 +148,7 @@ async def _make_room(takeover: Takeover, *, api: Api, reason: str, events: Event
     await apply.rewrite_record(api, takeover.record)
     # Made anew: the controller waits ever longer between tries that a quota refused.
     await apply.remove_dev_pods(api, takeover.record)
+    await takeover.guard.post(takeover.record)
     await _stop_original(api, takeover.record, events=events)
     await apply.create_dev_workload(api, takeover.record, takeover.plan.dev_workload)
 
@@ -174,9 +176,10 @@ async def _restore(api: Api, record: Record, *, ready_timeout_s: float, events: 
     return stands
 
 
-async def hand_over(api: Api, plan: Plan, record: Record, pod: DevPod) -> None:
+async def hand_over(api: Api, takeover: Takeover, pod: DevPod) -> None:
     """Once the gate is open: the Services lead to the dev pod, then the original stops."""
-    await pod_ready(api, pod)
+    plan, record = takeover.plan, takeover.record
+    await together(pod_ready(api, pod), takeover.guard.post(record))
     services = sorted({port.service for port in plan.ports})
     if plan.handover is Handover.SEAMLESS:
         await apply.stop_original(api, record)

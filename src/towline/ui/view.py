@@ -22,6 +22,7 @@ from towline.session.events import (
     StageDone,
     Waiting,
     Warned,
+    WillRestore,
 )
 
 Tone = Literal["head", "done", "note", "warning", "command"]
@@ -62,11 +63,9 @@ def lines_for(event: Event) -> list[Line]:
             return [Line("", printable(text), "head")]
         case StageDone():
             text = _staged(event.stage, event.text, event.seconds)
-            lines = [Line("✓", printable(text), "done")]
-            if event.stage == "takeover":
-                how = "when this ends (Ctrl-C), or `towline down` from anywhere"
-                lines.append(Line(" ", _staged("restore", how), "note"))
-            return lines
+            return [Line("✓", printable(text), "done")]
+        case WillRestore():
+            return [Line(" ", _staged("restore", _how_restored(event)), "note")]
         case Waiting():
             return [Line("…", printable(_staged(event.stage, event.reason)), "note", passing=True)]
         case Warned():
@@ -91,6 +90,14 @@ def lines_for(event: Event) -> list[Line]:
             return [Line("■", f"ending: {printable(event.reason)}", "note")]
         case Restored():
             return [Line("✓", printable(_staged("restored", event.text, event.seconds)), "done")]
+
+
+def _how_restored(event: WillRestore) -> str:
+    after_s = event.by_itself_after_s
+    if after_s is None:
+        return "when this ends (Ctrl-C), or `towline down` from anywhere"
+    after = f"{after_s / 60:g} min" if after_s >= 60 else f"{after_s:g} s"
+    return f"when this ends (Ctrl-C), or by itself {after} after this laptop is gone"
 
 
 def _command_ended(event: CommandEnded) -> list[Line]:

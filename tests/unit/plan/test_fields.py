@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import json
+from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis.strategies import booleans, composite, integers, lists, sampled_from
 
@@ -109,3 +112,14 @@ def test_the_last_to_change_a_field_is_named() -> None:
     late = {"manager": "b", "time": "2026-01-02T00:00:00Z", "fieldsV1": fields}
     assert owner_of([late, early], REPLICAS) == "b"
     assert owner_of([late, early], WHEN_SCALED) is None
+
+
+_VECTORS = json.loads((Path(__file__).parents[2] / "vectors/managed-fields.json").read_text())
+
+
+@pytest.mark.parametrize("case", _VECTORS["cases"], ids=lambda case: case["name"])
+def test_the_guard_and_the_client_put_back_alike(case: dict[str, Any]) -> None:
+    """The guard's side runs the same cases in Go."""
+    paths = [tuple(path) for path in case["paths"]]
+    put_back = managers_put_back(case["live"], former=case["former"], ours="towline", paths=paths)
+    assert put_back == case["put_back"]

@@ -27,6 +27,7 @@ from towline.session.events import (
     StageDone,
     Waiting,
     Warned,
+    WillRestore,
 )
 from towline.ui.lines import JsonLines, event_of
 from towline.ui.terminal import Terminal
@@ -43,8 +44,15 @@ SHOWN: list[tuple[Event, str]] = [
     ),
     (
         StageDone(stage="takeover", text="original at 0", seconds=1.1),
-        " ✓ takeover     original at 0                                              1.10 s\n"
+        " ✓ takeover     original at 0                                              1.10 s\n",
+    ),
+    (
+        WillRestore(by_itself_after_s=None),
         "   restore      when this ends (Ctrl-C), or `towline down` from anywhere\n",
+    ),
+    (
+        WillRestore(by_itself_after_s=120.0),
+        "   restore      when this ends (Ctrl-C), or by itself 2 min after this laptop is gone\n",
     ),
     (Applied(workload="frontend-towline"), ""),
     (Waiting(stage="dev pod", reason="no node for it"), " … dev pod      no node for it\n"),

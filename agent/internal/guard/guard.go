@@ -1,0 +1,253 @@
+// Package guard gives a service back when the laptop that took it is gone.
+//
+// It runs in a pod of its own, with a service account that may touch the session's
+// objects by name and nothing else. It judges a lease by how long it has not changed on
+// the guard's own clock: nobody's clock is compared with another's.
+package guard
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"time"
+
+	"towline.dev/agent/internal/kube"
+)
+
+// API is what the guard needs of Kubernetes.
+type API interface {
+	Get(ctx context.Context, resource, name string) (kube.Object, error)
+	Patch(ctx context.Context, resource, name string, patch kube.Object) (kube.Object, error)
+	Delete(ctx context.Context, resource, name, uid string) error
+}
+
+// Settings of one guard.
+type Settings struct {
+	// Record and Lease are the names of the session's ConfigMap and Lease.
+	Record, Lease string
+	// GiveBackAfter the lease's last change the original serves again; KeepFor after
+	// it all of the session goes.
+	GiveBackAfter, KeepFor time.Duration
+}
+
+const (
+	// looks at the lease in GiveBackAfter, so that it is at most a twelfth late.
+	looks       = 12
+	lookAtLeast = time.Second
+	lookAtMost  = 10 * time.Second
+)
+
+// Guard watches one session.
+type Guard struct {
+	api      API
+	settings Settings
+	now      func() time.Time
+
+	renewed   string
+	changed   time.Time
+	gaveBack  bool
+	lastError string
+}
+
+// New makes a guard whose clock starts now.
+func New(api API, settings Settings) *Guard {
+	return &Guard{api: api, settings: settings, now: time.Now, changed: time.Now()}
+}
+
+// Run looks at the lease until ctx ends, or all is given back: then the session's
+// record is gone, and the garbage collector comes for the guard, too.
+func (g *Guard) Run(ctx context.Context) {
+	every := min(max(g.settings.GiveBackAfter/looks, lookAtLeast), lookAtMost)
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		g.look(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// look acts on what the lease says now. What fails is tried again at the next look.
+func (g *Guard) look(ctx context.Context) {
+	lease, err := g.api.Get(ctx, "leases", g.settings.Lease)
+	if err != nil && !kube.IsCode(err, 404) {
+		// While nobody reaches the API server the laptop cannot renew either: it gets
+		// its whole time again.
+		g.changed = g.now()
+		g.tell(err)
+		return
+	}
+	if renewed, _ := at(lease, "spec", "renewTime").(string); err == nil && renewed != g.renewed {
+		if g.renewed != "" && g.gaveBack {
+			log.Print("the laptop is back")
+		}
+		g.renewed, g.changed, g.gaveBack = renewed, g.now(), false
+		return
+	}
+	silent := g.now().Sub(g.changed)
+	switch {
+	case silent >= g.settings.KeepFor:
+		g.tell(g.endSession(ctx))
+	case silent >= g.settings.GiveBackAfter && !g.gaveBack:
+		g.tell(g.giveBack(ctx))
+	}
+}
+
+// tell logs an error once, not at every look.
+func (g *Guard) tell(err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if text != "" && text != g.lastError {
+		log.Print(text)
+	}
+	g.lastError = text
+}
+
+// giveBack lets the original serve; dev pod and line stay for a laptop that comes back.
+//
+// The original is patched under the resourceVersion that was read before the lease was
+// read once more. A laptop that comes back first renews its lease and then changes the
+// original: whichever is first, the other sees it.
+func (g *Guard) giveBack(ctx context.Context) error {
+	record, err := readRecord(ctx, g.api, g.settings.Record)
+	if err != nil || record == nil {
+		return err
+	}
+	original, err := g.original(ctx, record)
+	if err != nil || original == nil {
+		return err
+	}
+	if lease, err := g.api.Get(ctx, "leases", g.settings.Lease); err == nil {
+		if renewed, _ := at(lease, "spec", "renewTime").(string); renewed != g.renewed {
+			return nil
+		}
+	}
+	if record.holds(original) && replicasOf(original) == 0 && record.Replicas > 0 {
+		if record.Handover == "exclusive" {
+			// What they have in common is free only when the dev pod is gone.
+			if err := g.scaleDevWorkload(ctx, record); err != nil {
+				return err
+			}
+		}
+		patch := kube.Object{
+			"metadata": kube.Object{
+				"uid": record.WorkloadUID, "resourceVersion": at(original, "metadata", "resourceVersion"),
+				"annotations": kube.Object{givenBack: g.now().UTC().Format(time.RFC3339)},
+			},
+			"spec": kube.Object{"replicas": record.Replicas},
+		}
+		if _, err := g.api.Patch(ctx, record.resource(), record.Workload, patch); err != nil {
+			return fmt.Errorf("give back %s: %w", record.Workload, err)
+		}
+		log.Printf("nothing from the laptop for %s: %s %s is back at %d", g.settings.GiveBackAfter, record.Kind, record.Workload, record.Replicas)
+	}
+	g.gaveBack = true
+	return nil
+}
+
+func (g *Guard) scaleDevWorkload(ctx context.Context, record *record) error {
+	name := record.Names.DevWorkload
+	found, err := g.api.Get(ctx, "deployments", name)
+	if kube.IsCode(err, 404) || err == nil && !record.owns(found) {
+		return nil
+	}
+	if err == nil {
+		patch := kube.Object{"metadata": kube.Object{"uid": at(found, "metadata", "uid")}, "spec": kube.Object{"replicas": 0}}
+		_, err = g.api.Patch(ctx, "deployments", name, patch)
+	}
+	if err != nil {
+		return fmt.Errorf("stop the dev pod: %w", err)
+	}
+	return nil
+}
+
+// endSession removes all of the session; the record last, with what it owns.
+func (g *Guard) endSession(ctx context.Context) error {
+	if !g.gaveBack {
+		if err := g.giveBack(ctx); err != nil || !g.gaveBack {
+			return err
+		}
+	}
+	record, err := readRecord(ctx, g.api, g.settings.Record)
+	if err != nil || record == nil {
+		return err
+	}
+	dev, err := g.api.Get(ctx, "deployments", record.Names.DevWorkload)
+	switch {
+	case err == nil && record.owns(dev):
+		uid, _ := at(dev, "metadata", "uid").(string)
+		if err := g.api.Delete(ctx, "deployments", record.Names.DevWorkload, uid); err != nil {
+			return err
+		}
+	case err != nil && !kube.IsCode(err, 404):
+		return err
+	}
+	if err := g.putBack(ctx, record); err != nil {
+		return err
+	}
+	log.Printf("nothing from the laptop for %s: the session ends", g.settings.KeepFor)
+	return g.api.Delete(ctx, "configmaps", g.settings.Record, record.uid)
+}
+
+// putBack takes the session's marks off the original: its annotations, what was done to
+// its claims' retention, and who owns which field.
+func (g *Guard) putBack(ctx context.Context, record *record) error {
+	original, err := g.original(ctx, record)
+	if err != nil || original == nil || !record.holds(original) {
+		return err
+	}
+	if record.retention() != "" {
+		if original, err = g.putBackRetention(ctx, record, original); err != nil {
+			return err
+		}
+	}
+	live, _ := at(original, "metadata", "managedFields").([]any)
+	patch := kube.Object{"metadata": kube.Object{
+		"uid": record.WorkloadUID, "resourceVersion": at(original, "metadata", "resourceVersion"),
+		"annotations":   kube.Object{restoreAnnotation: nil, givenBack: nil},
+		"managedFields": managersPutBack(live, record.ManagedFields, ourPaths(original, record, live)),
+	}}
+	if _, err := g.api.Patch(ctx, record.resource(), record.Workload, patch); err != nil {
+		return fmt.Errorf("take the marks off %s: %w", record.Workload, err)
+	}
+	return nil
+}
+
+func (g *Guard) putBackRetention(ctx context.Context, record *record, original kube.Object) (kube.Object, error) {
+	const policy, when = "persistentVolumeClaimRetentionPolicy", "whenScaled"
+	// The claims of pods that are not to be there would be deleted at once.
+	if at(original, "spec", policy, when) != "Retain" || replicasOf(original) < record.Replicas {
+		return original, nil
+	}
+	patch := kube.Object{
+		"metadata": kube.Object{"uid": record.WorkloadUID, "resourceVersion": at(original, "metadata", "resourceVersion")},
+		"spec":     kube.Object{policy: kube.Object{when: record.retention()}},
+	}
+	changed, err := g.api.Patch(ctx, record.resource(), record.Workload, patch)
+	if err != nil {
+		return nil, fmt.Errorf("put back the claim retention of %s: %w", record.Workload, err)
+	}
+	return changed, nil
+}
+
+// original is the workload that was taken over; nil when it is gone or another one.
+func (g *Guard) original(ctx context.Context, record *record) (kube.Object, error) {
+	found, err := g.api.Get(ctx, record.resource(), record.Workload)
+	if kube.IsCode(err, 404) {
+		g.gaveBack = true
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if at(found, "metadata", "uid") != record.WorkloadUID {
+		g.gaveBack = true
+		return nil, nil
+	}
+	return found, nil
+}
