@@ -17,6 +17,7 @@ import pytest
 from towline.line.line import Event, Line, resumable_line
 from towline.line.redial import Redial
 from towline.payload.build import build_agent, find_go
+from towline.transport.packets import PacketConnection, connect
 
 ROOT = Path(__file__).parents[2]
 
@@ -186,19 +187,19 @@ def dial_to(port: int) -> Callable[[], Awaitable[TcpCarrier]]:
     return dial
 
 
-async def ssh_over(line: Line, agent: Agent) -> asyncssh.SSHClientConnection:
+async def ssh_over(line: Line, agent: Agent, **options: Any) -> PacketConnection:
     known = asyncssh.import_known_hosts(f"agent {agent.host_key.export_public_key().decode()}")
-    return await asyncssh.connect(
+    return await connect(
         "agent",
         22,
-        tunnel=line,  # type: ignore[arg-type]
+        tunnel=line,
         username="towline",
         client_keys=[agent.client_key],
         known_hosts=known,
         config=None,
         agent_path=None,
-        encryption_algs=["aes128-gcm@openssh.com"],
         compression_algs=["none"],
+        **{"encryption_algs": ["aes128-gcm@openssh.com"], **options},
     )
 
 
@@ -228,12 +229,14 @@ class Recorder:
 @dataclass
 class Connected:
     line: Line
-    ssh: asyncssh.SSHClientConnection
+    ssh: PacketConnection
     told: Recorder
 
 
 @asynccontextmanager
-async def connected(agent: Agent, *, port: int | None = None) -> AsyncIterator[Connected]:
+async def connected(
+    agent: Agent, *, port: int | None = None, **options: Any
+) -> AsyncIterator[Connected]:
     """A line and SSH in it, through another port than the agent's own if one is given."""
     told = Recorder()
     async with resumable_line(
@@ -242,7 +245,7 @@ async def connected(agent: Agent, *, port: int | None = None) -> AsyncIterator[C
         events=told,
         redial=Redial(gap=lambda: 0.05),
     ) as line:
-        ssh = await ssh_over(line, agent)
+        ssh = await ssh_over(line, agent, **options)
         try:
             yield Connected(line, ssh, told)
         finally:

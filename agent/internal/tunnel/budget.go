@@ -4,6 +4,8 @@ package tunnel
 import (
 	"sync"
 	"sync/atomic"
+
+	"towline.dev/agent/internal/memory"
 )
 
 const (
@@ -47,12 +49,14 @@ type Budget struct {
 	wide chan struct{}
 	busy chan struct{}
 	read chan struct{}
+	// collector is lazy while any of them is out.
+	collector *memory.Collector
 
 	sockets atomic.Int64
 }
 
 // NewBudget divides a share of the container's memory.
-func NewBudget(containerBytes int64) *Budget {
+func NewBudget(containerBytes int64, collector *memory.Collector) *Budget {
 	// Of 64 MiB, 1,000 channels whose readers have stopped keep 18 in their first
 	// credit and 12 in stacks; a sixteenth leaves room for the collector.
 	share := min(max(containerBytes/16, 2<<20), 64<<20)
@@ -60,6 +64,8 @@ func NewBudget(containerBytes int64) *Budget {
 		wide: make(chan struct{}, max(share/(4*wideChunk), 2)),
 		busy: make(chan struct{}, 24),
 		read: make(chan struct{}, 64),
+
+		collector: collector,
 	}
 	b.credit.Store(share)
 	return b
@@ -81,13 +87,20 @@ func (b *Budget) takeCredit(n int64) bool {
 
 func (b *Budget) giveCredit(n int64) { b.credit.Add(n) }
 
-func try(slots chan struct{}) bool {
+// bulk takes one of some large buffers' slots, if there is one; ended gives it back.
+func (b *Budget) bulk(slots chan struct{}) bool {
 	select {
 	case slots <- struct{}{}:
+		b.collector.Begin()
 		return true
 	default:
 		return false
 	}
+}
+
+func (b *Budget) ended(slots chan struct{}) {
+	<-slots
+	b.collector.End()
 }
 
 func pool(size int) *sync.Pool {

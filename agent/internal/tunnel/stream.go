@@ -189,7 +189,7 @@ func (s *stream) toChannel() error {
 	full, wide := 0, false
 	defer func() {
 		if wide {
-			<-s.budget.wide
+			s.budget.ended(s.budget.wide)
 		}
 	}()
 	for {
@@ -221,7 +221,7 @@ func (s *stream) toChannel() error {
 				return errChannel
 			}
 			if !wide && s.credited && full >= wideAfter {
-				wide = try(s.budget.wide)
+				wide = s.budget.bulk(s.budget.wide)
 				full = 0
 			}
 			continue
@@ -374,13 +374,13 @@ func (s *stream) halfClosed() bool {
 
 // burst goes on with a large buffer for as long as it pays.
 func (s *stream) burst(grants *grants) error {
-	if !try(s.budget.busy) {
+	if !s.budget.bulk(s.budget.busy) {
 		return nil
 	}
 	buffer := writePool.Get().(*[]byte)
 	defer func() {
 		writePool.Put(buffer)
-		<-s.budget.busy
+		s.budget.ended(s.budget.busy)
 	}()
 	for {
 		n, err := s.channel.Read(*buffer)

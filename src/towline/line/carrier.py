@@ -30,6 +30,8 @@ from towline.line.spdy import DATA_FRAME_BYTES, PortForwardStreams, SpdyError
 CarrierKind = Literal["spdy", "websocket"]
 # asyncio tells us to pause above this; the line keeps the rest (it is bounded there).
 _WRITE_HIGH_BYTES = 1024 * 1024
+# As much as the event loops' TLS takes off the socket at once.
+_READ_BYTES = 256 * 1024
 
 Receive = Callable[[bytes], None]
 Lost = Callable[[Exception | None], None]
@@ -53,10 +55,15 @@ class Codec(Protocol):
 
     def opening(self) -> bytes: ...
 
-    def encode(self, data: bytes | bytearray | memoryview) -> list[bytes | memoryview]: ...
+    def encode(self, data: bytes | bytearray | memoryview) -> bytes:
+        """The frames of some bytes, in one piece: each write is a TLS record at least."""
+        ...
 
-    def decode(self, data: bytes) -> Decoded:
-        """Feed bytes; raises nothing: an end comes with what was before it."""
+    def decode(self, data: bytes | memoryview) -> Decoded:
+        """Feed bytes; raises nothing: an end comes with what was before it.
+
+        What is fed may be overwritten afterwards.
+        """
         ...
 
     def closing(self) -> bytes: ...
@@ -72,15 +79,15 @@ class SpdyCodec:
     def opening(self) -> bytes:
         return self._streams.opening(port=self._port)
 
-    def encode(self, data: bytes | bytearray | memoryview) -> list[bytes | memoryview]:
+    def encode(self, data: bytes | bytearray | memoryview) -> bytes:
         view = memoryview(data)
         parts: list[bytes | memoryview] = []
         for start in range(0, len(view), DATA_FRAME_BYTES):
             piece = view[start : start + DATA_FRAME_BYTES]
             parts += [self._streams.data_header(len(piece)), piece]
-        return parts
+        return b"".join(parts)
 
-    def decode(self, data: bytes) -> Decoded:
+    def decode(self, data: bytes | memoryview) -> Decoded:
         made = Decoded()
         try:
             for kind, content in self._streams.receive(data):
@@ -106,13 +113,13 @@ class WebSocketCodec:
     def opening(self) -> bytes:
         return b""
 
-    def encode(self, data: bytes | bytearray | memoryview) -> list[bytes | memoryview]:
-        return [self._frames.send(BytesMessage(data=bytearray(b"\0" + bytes(data))))]
+    def encode(self, data: bytes | bytearray | memoryview) -> bytes:
+        return self._frames.send(BytesMessage(data=bytearray(b"\0" + bytes(data))))
 
-    def decode(self, data: bytes) -> Decoded:
+    def decode(self, data: bytes | memoryview) -> Decoded:
         made = Decoded()
         try:
-            self._frames.receive_data(data)
+            self._frames.receive_data(bytes(data))
             for event in self._frames.events():
                 if isinstance(event, Message):
                     self._message(event, made.up)
@@ -156,11 +163,14 @@ class WebSocketCodec:
         return self._frames.send(CloseConnection(code=1000))
 
 
-class CarrierConnection(asyncio.Protocol):
+class CarrierConnection(asyncio.BufferedProtocol):
     """One open port-forward: bytes to and from the agent's line port.
 
     Bytes that arrive before `attach` are kept. `lost` is called once, also after
     `abort`; nothing is called after it.
+
+    A BufferedProtocol: for any other the event loops' TLS allocates a quarter megabyte
+    for each record of 16 KiB, which costs more than all else that is done with it.
     """
 
     def __init__(self, transport: asyncio.Transport, codec: Codec) -> None:
@@ -173,6 +183,7 @@ class CarrierConnection(asyncio.Protocol):
         self._over = False
         self._pause: Callable[[bool], None] | None = None
         self._closed = asyncio.get_running_loop().create_future()
+        self._buffer = memoryview(bytearray(_READ_BYTES))
         transport.set_write_buffer_limits(high=_WRITE_HIGH_BYTES)
         transport.write(codec.opening())
 
@@ -192,7 +203,7 @@ class CarrierConnection(asyncio.Protocol):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send bytes; never blocks."""
         if not self._transport.is_closing():
-            self._transport.writelines(self._codec.encode(data))
+            self._transport.write(self._codec.encode(data))
 
     def abort(self) -> None:
         """End it now; what was not sent yet is dropped."""
@@ -211,7 +222,13 @@ class CarrierConnection(asyncio.Protocol):
 
     # asyncio's side
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(self._buffer[:nbytes])
+
+    def data_received(self, data: bytes | memoryview) -> None:
         if self._over:
             return
         decoded = self._codec.decode(data)

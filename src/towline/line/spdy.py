@@ -59,8 +59,13 @@ class PortForwardStreams:
 
     def __init__(self) -> None:
         self._deflate = zlib.compressobj(zdict=DICTIONARY)
-        self._buffer = bytearray()
         self._error = bytearray()
+        # The frame that is being read: its header, how much of it is still to come, and
+        # the body of those that are not handed up as they come.
+        self._head = bytearray()
+        self._left = self._flags = self._kind = 0
+        self._stream: int | None = None
+        self._body = bytearray()
 
     def opening(self, *, port: int) -> bytes:
         """The frames that open both streams to a port of the pod."""
@@ -83,36 +88,57 @@ class PortForwardStreams:
         """The header that goes before `length` bytes of the data stream."""
         return struct.pack(">II", DATA_STREAM, length)
 
-    def receive(self, data: bytes) -> Iterator[tuple[str, bytes]]:
+    def receive(self, data: bytes | memoryview) -> Iterator[tuple[str, bytes]]:
         """Feed bytes; yields ("data", bytes) to hand up and ("send", bytes) to answer with.
+
+        The data stream is one of bytes: a frame's are handed up as they come, and copied
+        once. What is fed may be overwritten afterwards.
 
         Raises:
             SpdyError: the data stream was ended or refused, with the server's words.
         """
-        buffer = self._buffer
-        buffer += data
-        start = 0
-        try:
-            while len(buffer) - start >= 8:
-                head, rest = struct.unpack_from(">II", buffer, start)
-                flags, length = rest >> 24, rest & 0xFFFFFF
-                if len(buffer) - start < 8 + length:
-                    break
-                body = bytes(memoryview(buffer)[start + 8 : start + 8 + length])
-                start += 8 + length
-                if head & 0x80000000:
-                    yield from self._control(head & 0xFFFF, body)
-                elif head == DATA_STREAM:
-                    if body:
-                        yield "data", body
-                    if flags & _FLAG_FIN:
-                        raise SpdyError(self._reason("the pod's end closed the stream"))
-                elif head == ERROR_STREAM:
-                    self._error += body
-                    if flags & _FLAG_FIN and self._error:
-                        raise SpdyError(self._reason(""))
-        finally:
-            del buffer[:start]
+        view = memoryview(data)
+        at, end = 0, len(view)
+        while at < end:
+            if len(self._head) < 8:
+                at += self._take_head(view[at : at + 8 - len(self._head)])
+                if len(self._head) < 8:
+                    return
+            piece = view[at : at + self._left]
+            at += len(piece)
+            self._left -= len(piece)
+            if self._stream == DATA_STREAM:
+                if piece:
+                    yield "data", bytes(piece)
+            elif self._stream in (ERROR_STREAM, None):
+                self._body += piece
+            if self._left == 0:
+                self._head.clear()
+                yield from self._frame_ended()
+
+    def _take_head(self, piece: memoryview) -> int:
+        """Take bytes of a frame's header; what it says is known once there are eight."""
+        self._head += piece
+        if len(self._head) == 8:
+            first, rest = struct.unpack(">II", self._head)
+            self._flags, self._left = rest >> 24, rest & 0xFFFFFF
+            self._kind = first & 0xFFFF
+            self._stream = None if first & 0x80000000 else first
+        return len(piece)
+
+    def _frame_ended(self) -> Iterator[tuple[str, bytes]]:
+        if self._stream is None:
+            body = bytes(self._body)
+            self._body.clear()
+            yield from self._control(self._kind, body)
+        elif self._stream == DATA_STREAM:
+            if self._flags & _FLAG_FIN:
+                raise SpdyError(self._reason("the pod's end closed the stream"))
+        elif self._stream == ERROR_STREAM:
+            self._error += self._body
+            self._body.clear()
+            if self._flags & _FLAG_FIN and self._error:
+                raise SpdyError(self._reason(""))
 
     def _control(self, kind: int, body: bytes) -> Iterator[tuple[str, bytes]]:
         if kind == _PING:

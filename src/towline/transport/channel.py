@@ -10,6 +10,7 @@ import asyncssh
 from asyncssh.packet import SSHPacket, String, UInt32
 
 from towline.transport.credit import CLIENT_INITIAL_BYTES, Budget, Grants
+from towline.transport.packets import DataChannel, PacketConnection
 
 _WINDOW_BYTES = 4 * 1024 * 1024
 # The Go side sends packets as large as this; the protocol's usual 32 KiB would be three
@@ -31,7 +32,7 @@ class Endpoint(Protocol):
         """Stop, or go on, calling `TunnelChannel.write`."""
 
 
-class _SshChannel(asyncssh.SSHTCPChannel[bytes]):
+class _SshChannel(DataChannel):
     """asyncssh's channel, with Towline's two requests (not public API: see pyproject.toml)."""
 
     tunnel: TunnelChannel
@@ -80,7 +81,7 @@ class TunnelChannel:
         self._channel = channel
         self._grants = Grants(budget)
         self._credit = CLIENT_INITIAL_BYTES
-        self._waiting: deque[bytes] = deque()
+        self._waiting: deque[bytes | memoryview] = deque()
         self._eof_waiting = False
         self._eof_received = False
         self._closed_here = False
@@ -196,6 +197,7 @@ class TunnelChannel:
         while self._waiting and self._credit > 0 and not self._channel.is_closing():
             data = self._waiting.popleft()
             if len(data) > self._credit:
+                data = memoryview(data)  # the rest is not copied
                 self._waiting.appendleft(data[self._credit :])
                 data = data[: self._credit]
             self._credit -= len(data)
@@ -212,7 +214,7 @@ class TunnelChannel:
 
 
 async def open_channel(
-    connection: asyncssh.SSHClientConnection, host: str, port: int, *, budget: Budget
+    connection: PacketConnection, host: str, port: int, *, budget: Budget
 ) -> TunnelChannel:
     """Open a direct-tcpip channel: one round trip."""
     channel = _SshChannel(

@@ -14,6 +14,7 @@ from towline.transport.channel import TunnelChannel, open_channel
 from towline.transport.control import SUBSYSTEM, Control
 from towline.transport.credit import Budget
 from towline.transport.keys import USER, Keys
+from towline.transport.packets import PacketConnection, connect
 
 # Below errors asyncssh has a line for every channel: names and ports of the user's.
 logging.getLogger("asyncssh").setLevel(logging.ERROR)
@@ -32,7 +33,7 @@ _ALGORITHMS: dict[str, Any] = {
 class SshSession:
     """An SSH connection to the agent."""
 
-    def __init__(self, connection: asyncssh.SSHClientConnection) -> None:
+    def __init__(self, connection: PacketConnection) -> None:
         self._connection = connection
         self._budget = Budget()
         self.control = Control()
@@ -57,7 +58,7 @@ class SshSession:
         self.control = session
 
     @property
-    def connection(self) -> asyncssh.SSHClientConnection:
+    def connection(self) -> PacketConnection:
         """asyncssh's own, for `transport` alone."""
         return self._connection
 
@@ -77,7 +78,7 @@ async def ssh_session(tunnel: Any, *, keys: Keys) -> AsyncIterator[SshSession]:
     """
     known = asyncssh.import_known_hosts(f"{_HOST} {keys.host_public}\n")
     try:
-        connection = await asyncssh.connect(
+        connection = await connect(
             _HOST,
             22,
             tunnel=tunnel,

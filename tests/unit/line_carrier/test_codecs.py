@@ -79,7 +79,7 @@ def test_any_bytes_end_spdy_or_are_read(pieces: list[bytes]) -> None:
 def test_what_is_encoded_is_what_a_server_reads(
     content: bytes, kind: Callable[..., WebSocketCodec | SpdyCodec]
 ) -> None:
-    sent = b"".join(kind(port=PORT).encode(content))
+    sent = kind(port=PORT).encode(content)
     if kind is SpdyCodec:
         expected = struct.pack(">II", DATA_STREAM, len(content)) + content if content else b""
         assert sent == expected
