@@ -12,7 +12,8 @@ from asyncssh.packet import SSHPacket, String, UInt32
 from towline.transport.credit import CLIENT_INITIAL_BYTES, Budget, Grants
 from towline.transport.packets import DataChannel, PacketConnection
 
-_WINDOW_BYTES = 4 * 1024 * 1024
+# Twice the credit: SSH's own window, which is granted anew by halves, never bounds.
+_WINDOW_BYTES = 12 * 1024 * 1024
 # The Go side sends packets as large as this; the protocol's usual 32 KiB would be three
 # times the packets, each with its own encryption and dispatch.
 _PACKET_BYTES = 128 * 1024
