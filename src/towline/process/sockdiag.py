@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import closing
 
 _NETLINK_SOCK_DIAG = 4
@@ -20,11 +20,19 @@ _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _LISTEN = 1 << 10  # of linux/tcp_states.h
 _HEADER = struct.Struct("=IHHII")
 _ANSWER_BYTES = 72  # struct inet_diag_msg
+_PORT = struct.Struct(">H")  # its fourth byte on
 _TIMEOUT_S = 1.0
 
 
-def listening_sockets() -> list[tuple[int, str, int]] | None:
-    """(port, address, inode) of each listening TCP socket; None where this is not offered."""
+def listening_sockets(
+    ports: Container[int] | None = None,
+) -> list[tuple[int, str, int]] | None:
+    """(port, address, inode) of each listening TCP socket; None where this is not offered.
+
+    Args:
+        ports: only these. The gate looks ten times a second, and most of a look would be
+            spent on the addresses of others' sockets.
+    """
     family = getattr(socket, "AF_NETLINK", None)
     if family is None:
         return None
@@ -34,7 +42,7 @@ def listening_sockets() -> list[tuple[int, str, int]] | None:
             netlink.settimeout(_TIMEOUT_S)
             for inet in (socket.AF_INET, socket.AF_INET6):
                 netlink.send(_request(inet))
-                found += _answers(netlink)
+                found += _answers(netlink, ports)
     except OSError:
         return None  # forbidden in a sandbox, or not built into the kernel
     return found
@@ -46,7 +54,9 @@ def _request(inet: int) -> bytes:
     return _HEADER.pack(length, _SOCK_DIAG_BY_FAMILY, _DUMP_REQUEST, inet, 0) + body
 
 
-def _answers(netlink: socket.socket) -> Iterator[tuple[int, str, int]]:
+def _answers(
+    netlink: socket.socket, ports: Container[int] | None
+) -> Iterator[tuple[int, str, int]]:
     while True:
         data = netlink.recv(65536)
         at = 0
@@ -56,12 +66,14 @@ def _answers(netlink: socket.socket) -> Iterator[tuple[int, str, int]]:
                 return
             if kind == _NLMSG_ERROR or length < _HEADER.size + _ANSWER_BYTES:
                 raise OSError("sock_diag refused")
-            yield _socket(data[at + _HEADER.size : at + length])
+            answer = data[at + _HEADER.size : at + length]
+            if ports is None or _PORT.unpack_from(answer, 4)[0] in ports:
+                yield _socket(answer)
             at += (length + 3) & ~3
 
 
 def _socket(answer: bytes) -> tuple[int, str, int]:
-    (port,) = struct.unpack_from(">H", answer, 4)
+    (port,) = _PORT.unpack_from(answer, 4)
     raw = answer[8:12] if answer[0] == socket.AF_INET else answer[8:24]
     (inode,) = struct.unpack_from("=I", answer, 68)
     return port, str(ipaddress.ip_address(raw)), inode

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from towline._kit.limits import raise_open_files
 from towline._kit.moments import time_text
+from towline._kit.memory import settle
 from towline._kit.stopwatch import Stopwatch
 from towline._kit.tasks import Tasks, finish
 from towline.cluster.api import Api
@@ -294,6 +295,7 @@ class Serving:
         posted = self._takeover.guard.is_posted
         after_s = self._entry.settings.give_back_after_s if posted else None
         self._events(WillRestore(by_itself_after_s=after_s))
+        settle()
 
     def _takeover_text(self) -> str:
         where = ", ".join(f"localhost:{p}" for p in sorted({p.local for p in self._plan.ports}))

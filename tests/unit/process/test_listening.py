@@ -61,6 +61,15 @@ async def test_a_port_that_is_listened_on(listener: socket.socket) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_only_the_ports_that_are_asked_for(listener: socket.socket) -> None:
+    port = listener.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        found = listening.listeners(ports=frozenset([port]))
+        assert found is not None and {entry.port for entry in found} == {port}
+        everyone = {entry.port for entry in listening.listeners() or ()}
+        assert {port, other.getsockname()[1]} <= everyone
+
+
 def test_whose_it_is(listener: socket.socket) -> None:
     port = Port(listener.getsockname()[1])
     owner = owner_of(port)
@@ -73,7 +82,7 @@ def test_whose_it_is(listener: socket.socket) -> None:
 async def test_where_there_is_no_table_one_connection_is_tried(
     listener: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listening, "listeners", lambda: None)
+    monkeypatch.setattr(listening, "listeners", lambda *, ports: None)
     port = Port(listener.getsockname()[1])
     assert await is_listening(port)
     listener.close()
