@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from towline._kit.moments import time_text
 from towline._kit.stopwatch import Stopwatch
 from towline._kit.tasks import Tasks
+from towline._kit.together import together
 from towline.cluster.api import Api
 from towline.errors import PortInUse
 from towline.manifest.model import Entry, Handover
@@ -44,7 +45,9 @@ async def hybrid(
     """
     watch = Stopwatch()
     check_folder(entry)
-    observed, prepared = await prepare(entry, api=api, options=options, events=events)
+    (observed, prepared), (keys, files) = await together(
+        prepare(entry, api=api, options=options, events=events), asyncio.to_thread(make_keys)
+    )
     plan = prepared.plan
     events(
         Began(
@@ -59,7 +62,6 @@ async def hybrid(
     for warning in plan.warnings:
         events(Warned(text=warning))
     await confirm(observed, plan, options=options)
-    keys, files = make_keys()
     files["config.json"] = agent_config(entry, plan)
     record = record_of(plan, since=time_text(), entry=entry.name, mode=entry.mode.value)
     session = _local_session(entry, plan, record, options)

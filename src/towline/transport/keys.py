@@ -7,16 +7,6 @@ import json
 import secrets
 from dataclasses import dataclass
 
-# asyncssh makes keys as well, but takes 0.2 s to import: the keys are needed before the
-# dev pod is made, SSH only when it runs, so that import happens while the pod starts.
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-)
-
 USER = "towline"
 
 
@@ -54,25 +44,36 @@ class Keys:
 
 
 def make_keys() -> tuple[Keys, dict[str, bytes]]:
-    """Make a session's keys; returns the laptop's, and the agent's files by name."""
+    """Make a session's keys; returns the laptop's, and the agent's files by name.
+
+    Takes some 30 ms, most of it the import: for a thread, beside the first requests.
+    """
+    # asyncssh makes keys as well, but takes 0.2 s to import: the keys are needed before
+    # the dev pod is made, SSH only when it runs, so that import waits for the pod.
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        NoEncryption,
+        PrivateFormat,
+        PublicFormat,
+    )
+
+    def private(key: Ed25519PrivateKey) -> bytes:
+        return key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+
+    def public(key: Ed25519PrivateKey) -> bytes:
+        return key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+
     client, host = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
     line_key = secrets.token_bytes(32)
     keys = Keys(
-        client_private=_private(client).decode(),
-        host_public=_public(host).decode(),
+        client_private=private(client).decode(),
+        host_public=public(host).decode(),
         line_key=line_key,
     )
     files = {
-        "host_key": _private(host),
-        "client_key": _public(client) + b" " + USER.encode() + b"\n",
+        "host_key": private(host),
+        "client_key": public(client) + b" " + USER.encode() + b"\n",
         "line_key": line_key,
     }
     return keys, files
-
-
-def _private(key: Ed25519PrivateKey) -> bytes:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
-
-
-def _public(key: Ed25519PrivateKey) -> bytes:
-    return key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)

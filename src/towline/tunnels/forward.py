@@ -8,13 +8,16 @@ import struct
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from towline._kit.tasks import Tasks
 from towline.errors import ConnectionLost, PortInUse, TowlineError
-from towline.transport.channel import TunnelChannel
-from towline.transport.ssh import SshSession
 from towline.tunnels.relay import Relay
 from towline.tunnels.spares import Spares
+
+if TYPE_CHECKING:
+    from towline.transport.channel import TunnelChannel
+    from towline.transport.ssh import SshSession
 
 SPARE_HOST = "towline-spare"
 _BACKLOG = 1024

@@ -7,9 +7,11 @@ import socket
 import struct
 from collections.abc import Callable
 from contextlib import suppress
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from towline.transport.channel import TunnelChannel
+if TYPE_CHECKING:
+    from towline.transport.channel import TunnelChannel
+
 
 # asyncio's 64 KiB pauses a bulk stream at every other packet.
 _LOCAL_BUFFER_BYTES = 256 * 1024

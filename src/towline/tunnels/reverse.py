@@ -10,14 +10,17 @@ import asyncio
 import errno
 import struct
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from towline._kit.tasks import Tasks
 from towline.errors import ConnectionLost
-from towline.transport.channel import TunnelChannel
-from towline.transport.ssh import SshSession
 from towline.tunnels.forward import addresses_of
 from towline.tunnels.relay import Relay
 from towline.tunnels.spares import SPARES
+
+if TYPE_CHECKING:
+    from towline.transport.channel import TunnelChannel
+    from towline.transport.ssh import SshSession
 
 REVERSE_HOST = "towline-reverse"
 # More than this at once is asked for again as they are used.

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from towline._kit.tasks import Tasks
 from towline.errors import ConnectionLost
-from towline.transport.channel import TunnelChannel
+
+if TYPE_CHECKING:
+    from towline.transport.channel import TunnelChannel
 
 # One browser opens six connections to a host at once.
 SPARES = 6
