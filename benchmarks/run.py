@@ -36,6 +36,7 @@ YARN = ROOT / ".setup/node-tools/node_modules/.bin"
 RUNS = int(os.environ.get("TOWLINE_BENCH_RUNS", "10"))
 BULK_BYTES = 256 * 1024 * 1024
 NAMESPACE = "bench"
+TURNS = 5
 
 # Serves in the dev pod or on the laptop: the first byte says what is wanted.
 #   e  echo, a message at a time      d  send BULK bytes      u  take all, then say so
@@ -386,13 +387,16 @@ def measure_up(cluster: Cluster, folder: Path, environ: dict[str, str], table: T
     table.add("longest gap between answers, up and down, asked every 20 ms", text, "≤ 100 ms")
 
 
+Dial = Callable[[], socket.socket]
+
+
 def connect(port: int) -> socket.socket:
     made = socket.create_connection(("127.0.0.1", port), 10)
     made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return made
 
 
-def first_bytes(dial: Callable[[], socket.socket], count: int) -> list[float]:
+def first_bytes(dial: Dial, count: int) -> list[float]:
     found = []
     for _ in range(count):
         began = time.perf_counter()
@@ -404,7 +408,7 @@ def first_bytes(dial: Callable[[], socket.socket], count: int) -> list[float]:
     return found
 
 
-def requests(dial: Callable[[], socket.socket], count: int) -> list[float]:
+def requests(dial: Dial, count: int) -> list[float]:
     found = []
     with dial() as s:
         s.sendall(b"e")
@@ -418,7 +422,7 @@ def requests(dial: Callable[[], socket.socket], count: int) -> list[float]:
     return found
 
 
-def bulk(dial: Callable[[], socket.socket], what: bytes) -> float:
+def bulk(dial: Dial, what: bytes) -> float:
     """MB/s of one stream."""
     with dial() as s:
         s.settimeout(120)
@@ -444,14 +448,31 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def per_gb(pid: int, work: Callable[[], float]) -> tuple[float, float]:
-    """(MB/s, CPU seconds of a process per GB), medians of three."""
-    speeds, costs = [], []
-    for _ in range(3):
-        before = cpu_s(pid)
-        speeds.append(work())
-        costs.append((cpu_s(pid) - before) / (BULK_BYTES / 1e9))
-    return statistics.median(speeds), statistics.median(costs)
+def by_turns(
+    ours: Dial, theirs: Dial, measure: Callable[[Dial, int], list[float]], *, count: int
+) -> tuple[list[float], list[float]]:
+    """The same for both ways, in turns: the machine is not the same for a minute."""
+    a: list[float] = []
+    b: list[float] = []
+    for _ in range(TURNS):
+        a += measure(ours, count // TURNS)
+        b += measure(theirs, count // TURNS)
+    return a, b
+
+
+def bulk_by_turns(ways: list[tuple[Dial, int]], what: bytes) -> list[tuple[float, float]]:
+    """For each way, with its process: (MB/s, CPU seconds of the process per GB), medians."""
+    speeds: list[list[float]] = [[] for _ in ways]
+    costs: list[list[float]] = [[] for _ in ways]
+    for _ in range(TURNS):
+        for n, (dial, pid) in enumerate(ways):
+            before = cpu_s(pid)
+            speeds[n].append(bulk(dial, what))
+            costs[n].append((cpu_s(pid) - before) / (BULK_BYTES / 1e9))
+    return [
+        (statistics.median(speed), statistics.median(cost))
+        for speed, cost in zip(speeds, costs, strict=True)
+    ]
 
 
 def rss_mb(pid: int) -> float:
@@ -514,14 +535,14 @@ def beside(ours: int, theirs: int, table: Table) -> None:
 
     first_bytes(via_towline, 10)
     first_bytes(via_kubectl, 10)
-    a, b = first_bytes(via_towline, 200), first_bytes(via_kubectl, 200)
+    a, b = by_turns(via_towline, via_kubectl, first_bytes, count=200)
     table.add(
         "forward, first byte on a new connection, p50 / p99",
         f"{ms(a):.2f} / {ms(a, 0.99):.2f} ms; kubectl {ms(b):.2f} / {ms(b, 0.99):.2f} ms; "
         f"ratio {ms(a) / ms(b):.2f}",
         "ratio ≤ 0.6",
     )
-    a, b = requests(via_towline, 500), requests(via_kubectl, 500)
+    a, b = by_turns(via_towline, via_kubectl, requests, count=500)
     table.add(
         "forward, 100 bytes there and back on an open connection, p50 / p99",
         f"{ms(a):.2f} / {ms(a, 0.99):.2f} ms; kubectl {ms(b):.2f} / {ms(b, 0.99):.2f} ms; "
@@ -529,8 +550,9 @@ def beside(ours: int, theirs: int, table: Table) -> None:
         "ratio ≤ 1.3",
     )
     for what, name in ((b"d", "cluster → laptop"), (b"u", "laptop → cluster")):
-        speed, cost = per_gb(ours, lambda: bulk(via_towline, what))  # noqa: B023
-        other, other_cost = per_gb(theirs, lambda: bulk(via_kubectl, what))  # noqa: B023
+        (speed, cost), (other, other_cost) = bulk_by_turns(
+            [(via_towline, ours), (via_kubectl, theirs)], what
+        )
         table.add(
             f"forward, one bulk stream, {name}",
             f"{speed:.0f} MB/s, {cost:.1f} CPU s/GB; kubectl {other:.0f} MB/s, "
@@ -543,7 +565,7 @@ def beside(ours: int, theirs: int, table: Table) -> None:
     table.add("forward, 1,000 connections at once", f"{errors} errors", "0")
 
 
-def at_once(dial: Callable[[], socket.socket], count: int) -> int:
+def at_once(dial: Dial, count: int) -> int:
     """Open many, and have an answer on each while all are open."""
     errors = 0
     opened = []
