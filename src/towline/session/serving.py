@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from towline._kit.limits import raise_open_files
-from towline._kit.moments import time_text
 from towline._kit.memory import settle
+from towline._kit.moments import time_text
 from towline._kit.stopwatch import Stopwatch
 from towline._kit.tasks import Tasks, finish
 from towline.cluster.api import Api
