@@ -15,7 +15,9 @@ only maintainer scripts need); images that name the same layer share it. An
 image without names is built when `--tag` gives it one. The packages are
 unpacked, not installed (no maintainer script runs), so what such a script would
 make is either in `_skeleton` or not there. Documentation is left out. `config`
-is the OCI image configuration (Cmd, Env, User, WorkingDir).
+is the OCI image configuration (Cmd, Env, User, WorkingDir). An image with
+`"scratch": true` holds its files and nothing else, and `base` may be left out
+where all are so.
 """
 
 from __future__ import annotations
@@ -112,8 +114,10 @@ class _Recipe:
             text = json.loads(path.read_text())
             return cls(
                 folder=folder,
-                base=_Layer.read("base", text["base"]),
-                layers={name: _Layer.read(name, item) for name, item in text["layers"].items()},
+                base=_Layer.read("base", text.get("base", {"packages": []})),
+                layers={
+                    name: _Layer.read(name, item) for name, item in text.get("layers", {}).items()
+                },
                 images=dict(text["images"]),
             )
         except FileNotFoundError:
@@ -134,7 +138,7 @@ def build(folder: Path, *, tags: Sequence[str], progress: Progress) -> Path:
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    base = _package_layer(recipe.base, None, progress)
+    base = _package_layer(recipe.base, None, progress) if recipe.base.packages else None
     layers = {
         name: _package_layer(layer, recipe.base, progress) for name, layer in recipe.layers.items()
     }
@@ -145,7 +149,9 @@ def build(folder: Path, *, tags: Sequence[str], progress: Progress) -> Path:
                 continue
             files = Path(own) / f"{key}.tar"
             _write_files_layer(files, recipe.folder, described.get("files", {}))
-            stack = [base, *(layers[layer] for layer in described["layers"]), files]
+            stack = [files]
+            if base is not None and not described.get("scratch"):
+                stack = [base, *(layers[layer] for layer in described.get("layers", ())), files]
             made.append(archive.Image(names[key], stack, described.get("config", {})))
         archive.write(target, made, architecture=_architecture())
     progress.say(f"built {', '.join(n for every in names.values() for n in every)}")
