@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from pathlib import Path
@@ -71,21 +72,20 @@ def run(words: tuple[str, ...]) -> int:
 async def _run(service: str | None, command: tuple[str, ...]) -> int:
     from towline.manifest.model import Command
     from towline.process import supervised
-    from towline.session.attach import attached, pick_session
-    from towline.session.environment import session_environment
+    from towline.session.asking import NotAnswering, environment_of, environment_read_anew
+    from towline.session.attach import pick_session
 
     session = pick_session(service)
     manifest = read_manifest(Path(session.manifest))
     entry = manifest.entries[session.entry]
-    async with open_session_api(session) as api, attached(session, api=api) as ssh:
-        services = (await api.list_("services")).get("items") or []
-        environment = session_environment(
-            entry, await ssh.control.environ(), services=services, namespace=session.namespace
-        )
+    try:
+        made = await asyncio.to_thread(environment_of, session, entry)
+    except NotAnswering:
+        made = await environment_read_anew(session, entry, open_api=open_session_api)
     folder = entry.workdir or Path.cwd()
     async with supervised(
         command=Command(argv=command),
-        env=environment.values,
+        env=made.values,
         cwd=folder,
         terminal=sys.stdin.isatty() and os.isatty(2),
     ) as process:

@@ -58,6 +58,11 @@ Examples:
 @click.option(
     "--no-guard", is_flag=True, help="Post nothing that gives back when this machine dies."
 )
+@click.option(
+    "--restart-on-change",
+    is_flag=True,
+    help="Restart the command when a ConfigMap or Secret of its environment changes.",
+)
 @click.option("-d", "--detach", is_flag=True, help="Run in the background.")
 @click.option(
     "--wait",
@@ -80,6 +85,7 @@ def up(
     end_other_session: bool,
     exit_with_command: bool,
     no_guard: bool,
+    restart_on_change: bool,
     detach: bool,
     wait: str,
 ) -> int:
@@ -118,6 +124,7 @@ def up(
         end_other_session=end_other_session,
         exit_with_command=exit_with_command,
         no_guard=no_guard,
+        restart_on_change=restart_on_change,
         terminal=interactive,
         keep_output=is_detached,
     )

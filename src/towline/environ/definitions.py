@@ -10,8 +10,11 @@ from towline._kit.objects import JsonObject
 
 
 class Kind(StrEnum):
-    """What of a pod's spec defines a variable."""
+    """What defines a variable: of the manifest, of the pod's spec, or neither."""
 
+    OPTION = "-e"
+    ENVIRONMENT = "environment"
+    ENV_FILE = "envFile"
     LITERAL = "container env"
     CONFIG_MAP = "ConfigMap"
     SECRET = "Secret"
@@ -19,6 +22,10 @@ class Kind(StrEnum):
     RESOURCE = "resource"
     FILE = "file"
     SERVICE = "service link"
+    ADMISSION = "injected by admission"
+    IMAGE = "image"
+    RUNTIME = "container runtime"
+    LAPTOP = "laptop"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,10 +34,11 @@ class Definition:
 
     Attributes:
         value: None where it cannot be known; `unknown` says why.
-        object: the ConfigMap, Secret or Service.
-        key: in it; or the field's path, or the resource.
+        object: the ConfigMap, Secret or Service; or the file of the laptop.
+        key: in it; or the field's path, the resource, the line.
         from_all: by envFrom, with all the keys of its object.
         is_secret: its value holds something of a Secret.
+        note: what else is worth knowing of it.
         uses: the ConfigMaps and Secrets that its value was made of, by kind and name.
     """
 
@@ -42,12 +50,13 @@ class Definition:
     from_all: bool = False
     is_secret: bool = False
     unknown: str | None = None
+    note: str | None = None
     uses: frozenset[tuple[Kind, str]] = frozenset()
 
     def __str__(self) -> str:
-        if self.kind is Kind.LITERAL:
-            return self.kind.value
-        return f"{self.kind.value} {'/'.join(w for w in (self.object, self.key) if w)}"
+        between = ":" if self.kind in (Kind.ENV_FILE, Kind.ENVIRONMENT) else "/"
+        where = between.join(word for word in (self.object, self.key) if word)
+        return f"{self.kind.value} {where}" if where else self.kind.value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +65,10 @@ class Variable:
 
     definition: Definition
     shadows: tuple[Definition, ...] = ()
+
+    @property
+    def all(self) -> tuple[Definition, ...]:
+        return (self.definition, *self.shadows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,17 +7,28 @@ the manifest needs it for the `.env` beside it, and imports go one way.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from towline.errors import ManifestError, UsageError
 from towline.manifest.dotenv import Assignment, read_dotenv
 from towline.manifest.places import Findings
 
-__all__ = ["Assignment", "from_files", "from_options", "read_dotenv"]
+__all__ = ["Assignment", "assignments_of", "from_files", "from_options", "read_dotenv"]
 
 
 def from_files(paths: Iterable[Path], *, environ: Mapping[str, str]) -> dict[str, str]:
     """The variables of several files; a later file beats an earlier one.
+
+    Raises:
+        ManifestError: as `assignments_of`.
+    """
+    found = assignments_of(paths, environ=environ)
+    return {each.name: each.value for each in found if each.value is not None}
+
+
+def assignments_of(paths: Iterable[Path], *, environ: Mapping[str, str]) -> list[Assignment]:
+    """Every variable of several files that has a value, in order: a later one is in force.
 
     A name without a value takes the laptop's, and is left out where that is unset.
 
@@ -26,18 +37,16 @@ def from_files(paths: Iterable[Path], *, environ: Mapping[str, str]) -> dict[str
             line for each problem of all the files.
     """
     findings = Findings()
-    values: dict[str, str] = {}
+    made: list[Assignment] = []
     for path in paths:
+        variables = {a.name: a.value or "" for a in made} | dict(environ)
         text = _text(path)
-        read = read_dotenv(text, file=str(path), variables={**values, **environ}, findings=findings)
-        for assignment in read:
-            value = assignment.value
-            if value is None:
-                value = environ.get(assignment.name)
+        for each in read_dotenv(text, file=str(path), variables=variables, findings=findings):
+            value = environ.get(each.name) if each.value is None else each.value
             if value is not None:
-                values[assignment.name] = value
+                made.append(replace(each, value=value))
     findings.raise_errors()
-    return values
+    return made
 
 
 def from_options(options: Iterable[str], *, environ: Mapping[str, str]) -> dict[str, str]:

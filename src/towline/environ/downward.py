@@ -13,11 +13,8 @@ from decimal import Decimal
 
 from towline._kit.objects import JsonObject
 
-# By what the pod itself is, or where it runs: known once it does.
-PODS_OWN = frozenset(
-    {"metadata.name", "metadata.uid", "spec.nodeName", "status.hostIP", "status.hostIPs",
-     "status.podIP", "status.podIPs"}
-)  # fmt: skip
+OWN = "the dev pod's own"
+"""In the words of what is known once there is one: its name, its addresses, its node."""
 
 _SUBSCRIPT = re.compile(r"(metadata\.(?:annotations|labels))\['(.*)'\]", re.DOTALL)
 _QUANTITY = re.compile(r"([+-]?[0-9.]+)([eE][+-]?[0-9]+|[numkMGTPE]|[KMGTPE]i)?")
@@ -63,7 +60,7 @@ def field_value(path: str, pod: JsonObject) -> str:
         raise Unsupported(f"field {path!r} cannot be an environment variable")
     value = values[path]
     if value is None:
-        raise UnknownYet(f"{path} is the dev pod's own")
+        raise UnknownYet(f"{path} is {OWN}")
     return str(value)
 
 

@@ -9,7 +9,7 @@ laptop's own.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
@@ -34,8 +34,14 @@ class Reason(StrEnum):
     """The name means the laptop's disk or user (`LAPTOPS_OWN`), or is in keepEnvironment."""
     ADDED = "added"
     """NO_PROXY, with the cluster's names added."""
+    DROPPED = "dropped"
+    """The manifest's dropEnvironment names it."""
+    NOT_INHERITED = "not inherited"
+    """The laptop's, which inheritEnvironment leaves out."""
 
 
+# The kernel takes 128 KiB for one variable; thousands of Services would fill that.
+_NO_PROXY_BYTES = 64 * 1024
 _PROXIES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "FTP_PROXY"})
 
 
@@ -86,13 +92,14 @@ class LocalEnvironment:
     Attributes:
         values: name → value, as given to exec.
         origins: for each of `values`, where it comes from.
-        left_out: the container's variables that the process does not get, because
-            the name is the laptop's own and unset there, or is dropped.
+        left_out: the variables that the process does not get, of the container or the
+            laptop, and why: the name is the laptop's own and unset there, it is dropped,
+            or it is the laptop's and not inherited.
     """
 
     values: Mapping[bytes, bytes]
     origins: Mapping[bytes, Source]
-    left_out: tuple[bytes, ...] = ()
+    left_out: Mapping[bytes, Reason] = field(default_factory=dict)
 
 
 def local_environment(
@@ -116,7 +123,10 @@ def local_environment(
     mine = {n: v for n, v in manifest.items() if _is_possible(n)}
     values: dict[bytes, bytes] = {}
     origins: dict[bytes, Source] = {}
-    left_out: list[bytes] = []
+    left_out = {
+        name: Reason.DROPPED if names.is_dropped(name) else Reason.NOT_INHERITED
+        for name in laptop.keys() - own.keys() - theirs.keys() - mine.keys()
+    }
     for name in dict.fromkeys([*own, *theirs, *mine]):
         layers = {Origin.MANIFEST: mine, Origin.CONTAINER: theirs, Origin.LAPTOP: own}
         has_it = [origin for origin, layer in layers.items() if name in layer]
@@ -125,15 +135,15 @@ def local_environment(
             has_it.remove(Origin.CONTAINER)
             reason = Reason.LAPTOPS_OWN
         elif name not in mine and name in theirs and names.is_dropped(name):
-            has_it = []
+            has_it, reason = [], Reason.DROPPED
         if not has_it:
-            left_out.append(name)
+            left_out[name] = reason
             continue
         values[name] = layers[has_it[0]][name]
         over = [o for o, layer in layers.items() if name in layer and o is not has_it[0]]
         origins[name] = Source(origin=has_it[0], reason=reason, over=tuple(over))
     _add_no_proxy(values, origins, policy)
-    return LocalEnvironment(values=values, origins=origins, left_out=tuple(sorted(left_out)))
+    return LocalEnvironment(values=values, origins=origins, left_out=left_out)
 
 
 class _Names:
@@ -191,8 +201,13 @@ def _add_no_proxy(values: dict[bytes, bytes], origins: dict[bytes, Source], poli
                 listed[item.strip()] = None
     if b"*" in listed:
         return
+    length = 0
     for text in policy.no_proxy:
-        listed[text.encode("utf-8", "surrogateescape")] = None
+        item = text.encode("utf-8", "surrogateescape")
+        length += len(item) + 1
+        if length > _NO_PROXY_BYTES:
+            break
+        listed[item] = None
     for name in (b"NO_PROXY", b"no_proxy"):
         was = origins.get(name)
         values[name] = b",".join(listed)

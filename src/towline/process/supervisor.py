@@ -235,13 +235,18 @@ class Process:
             await asyncio.shield(self._stopped)
         return self._ended.result() if self._ended.done() else None
 
-    async def restart(self) -> None:
+    async def restart(self, *, env: Mapping[bytes, bytes] | None = None) -> None:
         """Stop what runs, what it left behind too, and start the command anew.
+
+        Args:
+            env: another environment; None: the same.
 
         Raises:
             CommandError: as `start`.
         """
         await self.stop()
+        if env is not None:
+            self._spec["env"] = dict(env)
         await self.start()
 
     def signal(self, number: int) -> None:

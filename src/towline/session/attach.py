@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
-from towline.cluster.api import Api
 from towline.errors import ConnectionLost, UsageError
 from towline.session.local import LocalSession, sessions
-from towline.transport.ssh import SshSession
+
+if TYPE_CHECKING:
+    # Imported where it connects: `env` only picks a session, and asyncssh takes 0.2 s.
+    from towline.cluster.api import Api
+    from towline.transport.ssh import SshSession
 
 
 def pick_session(name: str | None, *, namespace: str | None = None) -> LocalSession:

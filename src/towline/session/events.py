@@ -80,6 +80,21 @@ class GateChanged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EnvironmentChanged:
+    """A ConfigMap or Secret that the container's environment uses has changed.
+
+    Attributes:
+        object: which one, such as `ConfigMap frontend`.
+        names: the variables that the process would get with another value.
+        restarts: whether the process is restarted with them now (`--restart-on-change`).
+    """
+
+    object: str
+    names: tuple[str, ...]
+    restarts: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkLost:
     """Nothing comes from the cluster any more; connections wait."""
 
@@ -131,6 +146,7 @@ Event = (
     | CommandStarted
     | CommandEnded
     | GateChanged
+    | EnvironmentChanged
     | NetworkLost
     | NetworkBack
     | PodReplaced

@@ -12,9 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from towline._kit.paths import folders, private, written
-from towline.transport.keys import Keys
+
+if TYPE_CHECKING:
+    from towline.transport.keys import Keys
 
 _SESSION, _KEYS = "session.json", "keys.json"
 
@@ -65,6 +68,9 @@ class LocalSession:
 
     def keys(self) -> Keys:
         """The session's keys. Raises OSError when the session is over."""
+        # Most commands only look for sessions, and cryptography takes its time to import.
+        from towline.transport.keys import Keys
+
         return Keys.from_json((self.folder / _KEYS).read_text())
 
     @property

@@ -18,6 +18,8 @@ class Options:
         assume_yes: take every question as answered with yes.
         exit_with_command: end the session when the command fails, too.
         no_guard: post no guard in the cluster.
+        restart_on_change: restart the command when a ConfigMap or Secret of its environment
+            changes.
         terminal: lend the terminal to the command.
         keep_output: keep the command's output in a file, for `logs` (`--detach`).
     """
@@ -31,6 +33,7 @@ class Options:
     end_other_session: bool = False
     exit_with_command: bool = False
     no_guard: bool = False
+    restart_on_change: bool = False
     terminal: bool = True
     keep_output: bool = False
     ready_timeout_s: float = 120.0

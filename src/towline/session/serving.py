@@ -15,17 +15,19 @@ from towline._kit.stopwatch import Stopwatch
 from towline._kit.tasks import Tasks, finish
 from towline.cluster.api import Api
 from towline.cluster.pods import DevPod, pod_ready
-from towline.errors import ClusterError, CommandError, ConnectionLost, Unreachable
+from towline.errors import ClusterError, ConnectionLost, TowlineError, Unreachable
 from towline.manifest.model import Entry, Handover
 from towline.plan.model import Observed
 from towline.process import Ending, Process, supervised
 from towline.process.listening import listening_among, ports_of
 from towline.session import local
-from towline.session.environment import session_environment
+from towline.session.cluster_environment import ClusterEnvironment
+from towline.session.control_socket import answering
 from towline.session.events import (
     CommandEnded,
     CommandStarted,
     CommandStarting,
+    EnvironmentChanged,
     Events,
     Restoring,
     StageDone,
@@ -79,6 +81,8 @@ class Serving:
         self._process: Process | None = None
         self._stopped = asyncio.Event()
         self._has_handed_over = False
+        self._environment: ClusterEnvironment | None = None
+        self._environment_changed = asyncio.Event()
         self._link = Link()
         self._keeper = Gatekeeper(
             ports=frozenset(port.local for port in plan.ports),
@@ -93,10 +97,14 @@ class Serving:
         """Connect, start the process, take over, wait for the end, give back."""
         async with Tasks() as tasks:
             await self._connect(pod, opened, tasks=tasks)
-            environment = await self._environment(observed)
-            count = len(environment)
-            self._stage("environment", f"{count} variables (towline env --explain)")
-            async with self._command(environment):
+            environment = await self._read_environment(observed)
+            values = self._environment_values(environment)
+            self._stage("environment", f"{len(values)} variables (towline env --explain)")
+            methods = {"environment": environment.passed_on}
+            async with (
+                answering(self._session.folder, methods, tasks=tasks),
+                self._command(values),
+            ):
                 raise_open_files()
                 try:
                     tasks.start(self._keeper.run(), name="gate")
@@ -104,21 +112,38 @@ class Serving:
                     tasks.start(self._watch_record(), name="record")
                     tasks.start(self._note_state(), name="state")
                     tasks.start(self._answer_stops(), name="stops")
+                    tasks.start(environment.watch(self._note_change), name="environment")
                     return await self._until_the_end()
                 finally:
                     self._requests.restoring()
                     await finish(self._give_back())
 
-    async def _environment(self, observed: Observed) -> dict[bytes, bytes]:
-        current = await self._link.get()
-        made = session_environment(
+    async def _read_environment(self, observed: Observed) -> ClusterEnvironment:
+        environment = ClusterEnvironment(
+            self._api,
             self._entry,
-            await current.ssh.control.environ(),
+            container=self._plan.container,
+            original=observed.template,
+            planned=self._plan.dev_workload["spec"]["template"],
             options=self._options.variables,
-            services=observed.services,
-            namespace=self._plan.namespace,
         )
-        return dict(made.values)
+        current = await self._link.get()
+        await environment.read(await current.ssh.control.environ(), pod=current.pod.name)
+        for notice in environment.container.notices:
+            self._events(Warned(text=notice))
+        self._environment = environment
+        return environment
+
+    def _environment_values(self, environment: ClusterEnvironment) -> dict[bytes, bytes]:
+        """What the process gets if it is started now."""
+        self._environment_changed.clear()
+        return dict(environment.for_process().values)
+
+    def _note_change(self, changed: str, names: tuple[str, ...]) -> None:
+        restarts = self._options.restart_on_change and self._process is not None
+        self._events(EnvironmentChanged(object=changed, names=names, restarts=restarts))
+        if restarts:
+            self._environment_changed.set()
 
     async def _connect(self, pod: DevPod, opened: list[Forward], *, tasks: Tasks) -> None:
         from towline.session.ports import connect_ports, ports_text
@@ -135,6 +160,10 @@ class Serving:
                 self._stage("ports", ports_text(self._entry))
             self._save(pod=current.pod.name, stage="connected")
             await self._reassert(current)
+            if self._environment is not None:
+                # Another container, with the values of its own start.
+                truth = await current.ssh.control.environ()
+                await self._environment.read(truth, pod=current.pod.name)
 
         tasks.start(
             keep_link(
@@ -233,6 +262,9 @@ class Serving:
         self._requests.phase = Phase.SERVING
         while True:
             ending = await self._first_of_end_and_request()
+            if ending is None and self._requests.reason is None:
+                await self._restart()
+                continue
             if ending is None:
                 self._events(Restoring(reason=self._requests.reason or ""))
                 return 128 + self._requests.signal if self._requests.signal else 0
@@ -246,14 +278,15 @@ class Serving:
                 return ending.exit_code
 
     async def _first_of_end_and_request(self) -> Ending | None:
-        """Wait for the process's end, or for a request to end (None)."""
+        """Wait for the process's end, or for a request to end, or to restart it (None)."""
         async with Tasks() as tasks:
             asked = tasks.start(self._requests.wait(), name="request")
             if self._process is None:
                 await asyncio.wait([asked])
                 return None
             ended = tasks.start(self._process.ended(), name="process")
-            await asyncio.wait([asked, ended], return_when=asyncio.FIRST_COMPLETED)
+            changed = tasks.start(self._environment_changed.wait(), name="environment")
+            await asyncio.wait([asked, ended, changed], return_when=asyncio.FIRST_COMPLETED)
             return ended.result() if ended.done() else None
 
     def _goes_on_after(self, ending: Ending) -> bool:
@@ -271,14 +304,21 @@ class Serving:
                 await asyncio.wait([asked, key], return_when=asyncio.FIRST_COMPLETED)
                 if not key.done() or key.result() == "q":
                     return False
-            self._events(CommandStarting(command=str(self._entry.command)))
-            try:
-                await self._process.restart()
-            except CommandError as error:
-                self._events(Warned(text=error.message))
-                continue
-            self._started(self._process)
-            return True
+            if await self._restart():
+                return True
+
+    async def _restart(self) -> bool:
+        """Start the process anew, with the values of now; whether it could be."""
+        assert self._process is not None and self._environment is not None
+        self._events(CommandStarting(command=str(self._entry.command)))
+        try:
+            values = self._environment_values(self._environment)
+            await self._process.restart(env=values)
+        except TowlineError as error:
+            self._events(Warned(text=error.message))
+            return False
+        self._started(self._process)
+        return True
 
     async def _hand_over(self) -> None:
         await self._keeper.opened.wait()

@@ -12,6 +12,7 @@ from towline.session.events import (
     CommandEnded,
     CommandStarted,
     CommandStarting,
+    EnvironmentChanged,
     Event,
     GateChanged,
     NetworkBack,
@@ -78,6 +79,8 @@ def lines_for(event: Event) -> list[Line]:
             return _command_ended(event)
         case GateChanged():
             return _gate_changed(event)
+        case EnvironmentChanged():
+            return [_environment_changed(event)]
         case NetworkLost():
             return [Line("!", "connection lost: connections wait, the process runs on", "warning")]
         case NetworkBack():
@@ -106,6 +109,17 @@ def _command_ended(event: CommandEnded) -> list[Line]:
         text = f"the command failed ({how}). r restarts it, q ends the session"
         return [Line("■", text, "warning")]
     return [Line("■", f"the command ended ({how})", "note")]
+
+
+_NAMES_SHOWN = 8
+
+
+def _environment_changed(event: EnvironmentChanged) -> Line:
+    names = ", ".join(event.names[:_NAMES_SHOWN])
+    if len(event.names) > _NAMES_SHOWN:
+        names += f" and {len(event.names) - _NAMES_SHOWN} more"
+    then = "restarting the command" if event.restarts else "in force when the command restarts"
+    return Line("!", printable(f"{event.object} changed: {names}; {then}"), "warning")
 
 
 def _gate_changed(event: GateChanged) -> list[Line]:

@@ -193,7 +193,7 @@ def test_docker_reads_it(values: dict[bytes, bytes]) -> None:
 
 def _is_text(*of: bytes) -> bool:
     try:
-        b"".join(of).decode()
+        b" ".join(of).decode()
     except UnicodeDecodeError:
         return False
     return True
@@ -211,7 +211,7 @@ class _Daemon(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.environments.append(body["Env"])
+        self.environments.append(body["Env"] or [])
         self._answer({"Id": "c" * 64, "Warnings": []}, status=201)
 
     def _answer(self, answer: object, *, status: int = 200) -> None:

@@ -65,7 +65,7 @@ def test_unless_the_dev_entry_says_otherwise() -> None:
 def test_unset_on_the_laptop_is_unset_for_the_process() -> None:
     got = put_together(container={b"JAVA_HOME": b"/opt/java", b"A": b"1"})
     assert got.values == {b"A": b"1"}
-    assert got.left_out == (b"JAVA_HOME",)
+    assert got.left_out == {b"JAVA_HOME": Reason.LAPTOPS_OWN}
 
 
 def test_keep_and_drop() -> None:
@@ -77,7 +77,11 @@ def test_keep_and_drop() -> None:
         policy=policy,
     )
     assert got.values == {b"AWS_PROFILE": b"mine", b"SECRET_B": b"asked for"}
-    assert got.left_out == (b"AWS_REGION", b"SECRET_A")
+    assert got.left_out == {
+        b"AWS_REGION": Reason.LAPTOPS_OWN,
+        b"SECRET_A": Reason.DROPPED,
+        b"LESS": Reason.DROPPED,
+    }
 
 
 @pytest.mark.parametrize(
@@ -93,6 +97,7 @@ def test_what_is_inherited(inherit: str | tuple[str, ...], names: set[bytes]) ->
     laptop = dict.fromkeys((b"PATH", b"MY_TOOL", b"LANG", b"OTHER"), b"x")
     got = put_together(laptop=laptop, policy=Policy(inherit=inherit))
     assert set(got.values) == names
+    assert got.left_out == dict.fromkeys(laptop.keys() - names, Reason.NOT_INHERITED)
 
 
 def test_values_that_are_not_utf_8_come_through() -> None:
@@ -126,6 +131,13 @@ def test_without_a_proxy_nothing_is_added(laptop: dict[bytes, bytes]) -> None:
 def test_a_star_says_it_all() -> None:
     laptop = {b"http_proxy": b"p", b"NO_PROXY": b"*"}
     assert put_together(laptop=laptop, policy=Policy(no_proxy=("db",))).values == laptop
+
+
+def test_thousands_of_names_leave_room_for_one_variable() -> None:
+    names = tuple(f"a-service-of-many-{n}" for n in range(10_000))
+    got = put_together(laptop={b"http_proxy": b"p"}, policy=Policy(no_proxy=(".svc", *names)))
+    assert 60_000 < len(got.values[b"NO_PROXY"]) < 128 * 1024
+    assert got.values[b"NO_PROXY"].startswith(b".svc,a-service-of-many-0,")
 
 
 def test_windows_knows_its_own_in_any_case() -> None:

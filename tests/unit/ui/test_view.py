@@ -17,6 +17,7 @@ from towline.session.events import (
     CommandEnded,
     CommandStarted,
     CommandStarting,
+    EnvironmentChanged,
     Event,
     GateChanged,
     NetworkBack,
@@ -72,6 +73,16 @@ SHOWN: list[tuple[Event, str]] = [
         GateChanged(is_open=False, ports=(8080, 9000)),
         " ! nothing listens on localhost:8080, localhost:9000: the Service has no endpoint "
         "until it does\n",
+    ),
+    (
+        EnvironmentChanged(object="ConfigMap web", names=("A", "B"), restarts=False),
+        " ! ConfigMap web changed: A, B; in force when the command restarts\n",
+    ),
+    (
+        EnvironmentChanged(
+            object="Secret db", names=tuple(f"V{n}" for n in range(10)), restarts=True
+        ),
+        " ! Secret db changed: V0, V1, V2, V3, V4, V5, V6, V7 and 2 more; restarting the command\n",
     ),
     (NetworkLost(), " ! connection lost: connections wait, the process runs on\n"),
     (NetworkBack(after_s=12.34), " ✓ connection back after 12.3 s, nothing lost\n"),
