@@ -161,9 +161,11 @@ class Serving:
             self._save(pod=current.pod.name, stage="connected")
             await self._reassert(current)
             if self._environment is not None:
-                # Another container, with the values of its own start.
+                # Another container, with the values of its own start. Where the cluster
+                # cannot be asked now, what is known of the old one stays.
                 truth = await current.ssh.control.environ()
-                await self._environment.read(truth, pod=current.pod.name)
+                with suppress(ClusterError):
+                    await self._environment.read(truth, pod=current.pod.name)
 
         tasks.start(
             keep_link(
