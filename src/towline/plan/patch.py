@@ -201,12 +201,7 @@ def _patch_container(container: JsonObject, ports: AgentPorts, entry: Entry) -> 
 
 def _lay_over(container: JsonObject, entry: Entry) -> None:
     if entry.environment:
-        set_here = {variable.name: variable.value for variable in entry.environment}
-        others = [e for e in container.get("env") or [] if e["name"] not in set_here]
-        # `$(NAME)` in a value would be expanded by the kubelet: the manifest's are final.
-        container["env"] = others + [
-            {"name": name, "value": value.replace("$(", "$$(")} for name, value in set_here.items()
-        ]
+        container["env"] = _with_own_variables(container.get("env") or [], entry)
     resources = container.get("resources") or {}
     for key, wanted in (
         ("limits", entry.resources.limits),
@@ -220,3 +215,24 @@ def _lay_over(container: JsonObject, entry: Entry) -> None:
             **(container.get("securityContext") or {}),
             **entry.security_context,
         }
+
+
+def _with_own_variables(env: list[JsonObject], entry: Entry) -> list[JsonObject]:
+    """The container's `env` with the dev entry's: each in its place, new ones before all.
+
+    So that a value of the container that refers to one, `redis://$(DB_HOST)`, has it: a
+    reference sees only what is defined before it.
+    """
+    # The kubelet would expand `$(NAME)` in a value; the manifest's are final. `$$` is a dollar.
+    own = {
+        each.name: {"name": each.name, "value": each.value.replace("$", "$$")}
+        for each in entry.environment
+    }
+    there = {each["name"] for each in env}
+    merged = [made for name, made in own.items() if name not in there]
+    for each in env:
+        if each["name"] not in own:
+            merged.append(each)
+        elif own[each["name"]] not in merged:
+            merged.append(own[each["name"]])
+    return merged
