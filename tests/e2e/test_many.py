@@ -33,6 +33,7 @@ print("files", resource.getrlimit(resource.RLIMIT_NOFILE)[0], flush=True)
 resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 asyncio.run(main())
 """
+# What does not fit in the agent's memory is reset.
 # Opens them all, sends to each until nothing more goes, then asks the echo; says so, and
 # holds them until its input ends.
 SENDER = """
@@ -120,7 +121,11 @@ def test_a_thousand_stopped_readers_in_64_MiB(node: Node, elsewhere: Towline, wa
     address = node.get("-n", namespace, "service", "many")["spec"]["clusterIP"]
     wait_until("the laptop", lambda: "files 1024\n" in session.output)
     if way == "reverse":
-        sends([*SANDBOX, "exec", "--name", node.name, "--"], address, 80)
+        inside = [*SANDBOX, "exec", "--name", node.name, "--"]
+        sends(inside, address, 80)
+        # As many again are more than fits: they are reset, and the agent lives.
+        words = [*inside, "python3", "-c", SENDER, address, "80", str(COUNT)]
+        subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, timeout=90)
     else:
         sends([], "127.0.0.1", forward)
     [status] = node.get("-n", namespace, "pod", pod)["status"]["containerStatuses"]

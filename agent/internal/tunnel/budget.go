@@ -37,6 +37,9 @@ const (
 	// fill the default ones with 128 MB. The kernel doubles these for its own needs.
 	narrowReceive = 8 << 10
 	narrowSend    = 4 << 10
+	// connectionCost is what one connection holds whose reader has stopped, of memory
+	// that counts as the container's (42 MB with 1,000 of them, 9 MB without).
+	connectionCost = 56 << 10
 	// roomySockets connections get the kernel's own, self-adjusting buffers.
 	roomySockets = 64
 )
@@ -53,6 +56,9 @@ type Budget struct {
 	collector *memory.Collector
 
 	sockets atomic.Int64
+	// socketsAtMost are open at once; the next is reset. Beyond that the kernel would
+	// end the agent, and all connections with it.
+	socketsAtMost int64
 }
 
 // NewBudget divides a share of the container's memory.
@@ -65,7 +71,8 @@ func NewBudget(containerBytes int64, collector *memory.Collector) *Budget {
 		busy: make(chan struct{}, 24),
 		read: make(chan struct{}, 64),
 
-		collector: collector,
+		collector:     collector,
+		socketsAtMost: max(containerBytes/connectionCost, 2*roomySockets),
 	}
 	b.credit.Store(share)
 	return b

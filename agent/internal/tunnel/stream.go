@@ -131,9 +131,14 @@ func (s *stream) relay(socket *net.TCPConn) {
 		Reset(socket)
 		return
 	}
-	narrow := s.budget.sockets.Add(1) > roomySockets
+	open := s.budget.sockets.Add(1)
 	defer s.budget.sockets.Add(-1)
-	if narrow && s.credited {
+	if open > s.budget.socketsAtMost {
+		s.resetChannel(fmt.Sprintf("more than %d connections do not fit in the dev container's memory", s.budget.socketsAtMost))
+		Reset(socket)
+		return
+	}
+	if open > roomySockets && s.credited {
 		_ = socket.SetReadBuffer(narrowReceive)
 		_ = socket.SetWriteBuffer(narrowSend)
 	}
