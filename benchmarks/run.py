@@ -203,14 +203,15 @@ class Cluster:
         owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "keeper", "uid": uid}
         patch = json.dumps({"metadata": {"ownerReferences": [owner]}})
         names = self.kubectl(
-            "-n", NAMESPACE, "get", "cm", "-l", "towline.dev/kind=piece", "-o", "name"
+            "-n", NAMESPACE, "get", "cm", "-l", "towline.dev/kind=piece-set", "-o", "name"
         )
         for name in names.split():
             self.kubectl("-n", NAMESPACE, "patch", name, "--type=strategic", "-p", patch)
 
     def drop_pieces(self) -> None:
         """Delete the pieces, so that the next session brings them."""
-        self.kubectl("-n", NAMESPACE, "delete", "cm", "-l", "towline.dev/kind=piece")
+        kinds = "towline.dev/kind in (piece-set,piece)"
+        self.kubectl("-n", NAMESPACE, "delete", "cm", "-l", kinds)
 
     def service_address(self) -> str:
         words = ["-n", NAMESPACE, "get", "svc", "front", "-o", "jsonpath={.spec.clusterIP}"]

@@ -10,6 +10,7 @@ import pytest
 from tests.api.cluster import Cluster, deployment, entry, eventually, service
 from tests.api.test_takeover import begin, is_as, restore, settled
 
+from towline._kit.tasks import Tasks
 from towline.cluster import apply
 from towline.cluster.observe import observe
 from towline.cluster.pods import pod_running
@@ -18,6 +19,7 @@ from towline.manifest.model import Handover
 from towline.plan.model import LABEL_SESSION
 from towline.session.end import find_records
 from towline.session.events import Event, Warned
+from towline.session.guard import Guard
 from towline.session.prepare import tried_plan
 from towline.session.takeover import Takeover, running_pod
 
@@ -123,12 +125,15 @@ async def test_a_quota_that_fills_up_meanwhile_makes_the_original_stop_first(
     quota = {"metadata": {"name": "few"}, "spec": {"hard": {"pods": "2"}}}
     await cluster.api.create("resourcequotas", quota)
     record = await begin(cluster.api, plan)
-    takeover = Takeover(plan, record)
     told: list[Event] = []
-    with pytest.raises(PodError):  # there is no node here that would run it
-        await running_pod(
-            takeover, api=cluster.api, timeout_s=8, may_stop_original=True, events=told.append
-        )
+    async with Tasks() as tasks:
+        settings = entry().settings
+        guard = Guard(plan, settings, api=cluster.api, tasks=tasks, events=told.append)
+        takeover = Takeover(plan, record, guard)
+        with pytest.raises(PodError):  # there is no node here that would run it
+            await running_pod(
+                takeover, api=cluster.api, timeout_s=8, may_stop_original=True, events=told.append
+            )
     assert takeover.plan.handover is Handover.EXCLUSIVE
     assert any(isinstance(e, Warned) and "exceeded quota: few" in e.text for e in told)
     [found] = await find_records(cluster.api, "web")
@@ -145,7 +150,6 @@ async def test_a_quota_of_pods(cluster: Cluster) -> None:
     before = await settled(cluster)
     _, plan = await cluster.plan()
     record = await apply.write_record(cluster.api, (await _record(plan)))
-    await apply.share_pieces(cluster.api, record, ())
     await apply.create_dev_workload(cluster.api, record, plan.dev_workload)
     with pytest.raises(Refused, match="exceeded quota: few") as raised:
         await pod_running(cluster.api, record, timeout_s=10, waiting=lambda reason: None)

@@ -27,6 +27,7 @@ from tests.api.cluster import (
 from towline.cluster import apply
 from towline.cluster.api import Api
 from towline.cluster.observe import observe, records
+from towline.cluster.pieces import share_pieces
 from towline.errors import Conflict, NotFound, SessionTaken, TowlineError, Unreachable
 from towline.manifest.model import Handover
 from towline.payload.pieces import config_map
@@ -92,7 +93,7 @@ async def is_as(cluster: Cluster, before: dict[str, Any], *, but: str = "-") -> 
 async def begin(api: Api, plan: Plan) -> Record:
     """What `up` does to the cluster, in its order (session.takeover.applied, hand_over)."""
     record = await apply.write_record(api, record_for(plan))
-    await apply.share_pieces(api, record, PARTS)
+    await share_pieces(api, record, PARTS, verified=set())
     await apply.create_secret(api, record, FILES)
     if plan.handover is Handover.EXCLUSIVE:
         await apply.stop_original(api, record)
@@ -459,13 +460,47 @@ async def test_pieces_are_shared_and_go_with_the_last_session(cluster: Cluster) 
     _, web = await cluster.plan(session="aaaaaaaa")
     _, api = await cluster.plan(entry("api"), session="bbbbbbbb")
     first, second = await begin(cluster.api, web), await begin(cluster.api, api)
-    piece = await cluster.api.get("configmaps", PARTS[0].name)
-    owners = {o["uid"] for o in piece["metadata"]["ownerReferences"]}
+    [shared] = (await cluster.api.list_("configmaps", labels="towline.dev/kind=piece-set"))["items"]
+    owners = {o["uid"] for o in shared["metadata"]["ownerReferences"]}
     assert owners == {first.uid, second.uid}
+    piece = await cluster.api.get("configmaps", PARTS[0].name)
+    assert [o["uid"] for o in piece["metadata"]["ownerReferences"]] == [shared["metadata"]["uid"]]
     await restore(cluster.api, first)
     await cluster.api.get("configmaps", PARTS[0].name)
     await restore(cluster.api, second)
     await is_as(cluster, before)
+
+
+async def test_a_piece_that_was_read_once_is_not_read_again(cluster: Cluster) -> None:
+    """They are megabytes: each `up` read and wrote all of them."""
+    await cluster.create(deployment(), deployment("api"))
+    verified: set[str] = set()
+    _, web = await cluster.plan(session="aaaaaaaa")
+    _, other = await cluster.plan(entry("api"), session="bbbbbbbb")
+    first = await apply.write_record(cluster.api, record_for(web))
+    await share_pieces(cluster.api, first, PARTS, verified=verified)
+    assert len(verified) == len(PARTS)
+    asked: list[tuple[str, str]] = []
+
+    class Listening(Api):
+        async def request(self, method: str, path: str, **settings: Any) -> dict[str, Any]:
+            metadata_only = "PartialObjectMetadata" in settings.get("accept", "")
+            asked.append((method, "metadata" if metadata_only else path.rpartition("/")[2]))
+            return await super().request(method, path, **settings)
+
+    api = cluster.api_as(cluster.plane.admin(), kind=Listening)
+    second = await apply.write_record(api, record_for(other))
+    asked.clear()
+    await share_pieces(api, second, PARTS, verified=verified)
+    whole = [each for each in asked if each[1] != "metadata"]
+    assert len(whole) == 2 and all("towline-pieces-" in name for _, name in whole), asked
+    # A ConfigMap that was made anew under a piece's name is another one.
+    foreign = config_map(PARTS[0], owner=second.owner_reference())
+    foreign["binaryData"] = {PARTS[0].key: base64.b64encode(b"something else").decode()}
+    await cluster.api.delete("configmaps", PARTS[0].name)
+    await cluster.api.create("configmaps", foreign)
+    with pytest.raises(TowlineError, match="does not hold what its name says"):
+        await share_pieces(api, second, PARTS, verified=verified)
 
 
 async def test_a_writer_that_changes_the_workload_all_the_time(cluster: Cluster) -> None:

@@ -51,6 +51,8 @@ def detached(entry: Entry, *, wait: str, output: str, ask: Ask | None) -> int:
             raise NeedsConfirmation("nothing was changed")
         code = _in_background(entry, wait=wait, show=show, more=("--yes",))
     sys.stderr.writelines(f"{line}\n" for line in show.errors)
+    if code == 0 and output == "text":
+        sys.stderr.write("in the background; see `towline status`, `logs`, `down`\n")
     return code
 
 

@@ -112,9 +112,17 @@ class Api:
     async def __aexit__(self, *_: object) -> None:
         self._pool.close()
 
-    async def get(self, resource: str, name: str, *, subresource: str | None = None) -> JsonObject:
-        """Read one object. Raises NotFound when there is none."""
-        return await self.request("GET", self._path(resource, name, subresource))
+    async def get(
+        self,
+        resource: str,
+        name: str,
+        *,
+        subresource: str | None = None,
+        metadata_only: bool = False,
+    ) -> JsonObject:
+        """Read one object, or its metadata alone. Raises NotFound when there is none."""
+        accept = _METADATA if metadata_only else _JSON
+        return await self.request("GET", self._path(resource, name, subresource), accept=accept)
 
     async def find(self, resource: str, name: str) -> JsonObject | None:
         """Read one object, or None when there is none."""
@@ -130,10 +138,17 @@ class Api:
         query = {"labelSelector": labels, "fieldSelector": fields}
         return await self.request("GET", self._path(resource, None, None), query=query)
 
-    async def create(self, resource: str, body: JsonObject, *, dry_run: bool = False) -> JsonObject:
-        """Create an object. Raises Conflict when the name is taken, Refused, Forbidden."""
+    async def create(
+        self, resource: str, body: JsonObject, *, dry_run: bool = False, metadata_only: bool = False
+    ) -> JsonObject:
+        """Create an object. Raises Conflict when the name is taken, Refused, Forbidden.
+
+        With `metadata_only` the answer is the object's metadata: for large ones.
+        """
         query = {"fieldManager": FIELD_MANAGER, "dryRun": "All" if dry_run else None}
-        return await self.request("POST", self._path(resource, None, None), query=query, body=body)
+        path = self._path(resource, None, None)
+        accept = _METADATA if metadata_only else _JSON
+        return await self.request("POST", path, query=query, body=body, accept=accept)
 
     async def patch(
         self,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
@@ -20,7 +20,6 @@ from towline.cluster.api import FIELD_MANAGER, Api
 from towline.cluster.watch import until, until_gone
 from towline.errors import Conflict, Forbidden, NotFound, Refused, SessionTaken, TowlineError
 from towline.manifest.model import Handover
-from towline.payload.pieces import Piece, config_map, verify
 from towline.plan.fields import (
     REPLICAS,
     WHEN_SCALED,
@@ -86,35 +85,6 @@ def taken(other: Record) -> SessionTaken:
         f"(session {other.session})",
         hint="ask them, or end their session: `towline up --end-other-session`",
     )
-
-
-async def share_pieces(api: Api, record: Record, parts: Iterable[Piece]) -> None:
-    """Make sure every piece is there, is what it says it is, and is owned by this session too."""
-    owner = record.owner_reference()
-
-    async def share(piece: Piece) -> None:
-        for _ in range(_LOCK_TRIES):
-            try:
-                found = await api.find("configmaps", piece.name)
-                if found is None:
-                    await api.create("configmaps", config_map(piece, owner=owner))
-                    return
-                # Before anything else: with an owner of ours on it the garbage collector
-                # would take somebody else's ConfigMap at the session's end.
-                verify(found, piece)
-                # Adds to the owners that are there: they merge by uid. What it holds
-                # cannot have changed since: it is immutable, and of this uid.
-                metadata = {"uid": found["metadata"]["uid"], "ownerReferences": [owner]}
-                patch = {"metadata": metadata}
-                await api.patch(
-                    "configmaps", piece.name, patch, kind="strategic", metadata_only=True
-                )
-                return
-            except (Conflict, NotFound):
-                continue  # made, or collected, at this moment
-        raise Conflict(f"ConfigMap {piece.name} comes and goes: something deletes it")
-
-    await together(*[share(piece) for piece in parts])
 
 
 async def create_secret(api: Api, record: Record, files: dict[str, bytes]) -> None:

@@ -1,8 +1,8 @@
 """The built agent and starter, as immutable ConfigMaps named by their content.
 
-Shared by all sessions of a namespace. Each session adds its own ownerReference before
-it makes pods; with the last owner the garbage collector takes them, so nobody checks
-and then deletes.
+Shared by all sessions of a namespace. They are owned by a set, a small ConfigMap, to
+whose owners each session adds itself before it makes pods; with the last owner the
+garbage collector takes set and pieces, so nobody checks and then deletes.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _piece(key: str, content: bytes) -> Piece:
 
 
 def config_map(piece: Piece, *, owner: JsonObject) -> JsonObject:
-    """The ConfigMap of a piece, with a session's record as its first owner."""
+    """The ConfigMap of a piece, with its set as the owner."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -69,6 +69,23 @@ def config_map(piece: Piece, *, owner: JsonObject) -> JsonObject:
         },
         "immutable": True,
         "binaryData": {piece.key: base64.b64encode(piece.content).decode("ascii")},
+    }
+
+
+def set_object(parts: Iterable[Piece], *, owner: JsonObject) -> JsonObject:
+    """The ConfigMap that owns these pieces, with a session's record as its first owner."""
+    names = [piece.name for piece in parts]
+    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": f"towline-pieces-{digest[:24]}",
+            "labels": {LABEL_KIND: "piece-set", "app.kubernetes.io/managed-by": "towline"},
+            "ownerReferences": [owner],
+        },
+        "immutable": True,
+        "data": {"pieces": "\n".join(names)},
     }
 
 

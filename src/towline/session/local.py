@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from towline.transport.keys import Keys
 
 _SESSION, _KEYS = "session.json", "keys.json"
+_VERIFIED, _VERIFIED_AT_MOST = "verified-pieces", 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +141,21 @@ def _write(path: Path, text: str) -> None:
     with os.fdopen(handle, "w") as file:
         file.write(text)
     partial.replace(path)
+
+
+def verified_pieces() -> set[str]:
+    """The pieces that were read and hashed before; `cluster.pieces` says how they are named."""
+    try:
+        return set((private(folders(os.environ).state) / _VERIFIED).read_text().split("\n"))
+    except OSError:
+        return set()
+
+
+def keep_verified_pieces(verified: set[str]) -> None:
+    """Remember them for the next session; too many are forgotten and read again."""
+    kept = verified if len(verified) <= _VERIFIED_AT_MOST else set()
+    with suppress(OSError):
+        _write(private(folders(os.environ).state) / _VERIFIED, "\n".join(sorted(kept)))
 
 
 def sessions() -> list[LocalSession]:

@@ -12,6 +12,7 @@ from towline._kit.tasks import Tasks, finish, settled
 from towline._kit.together import together
 from towline.cluster import apply
 from towline.cluster.api import Api
+from towline.cluster.pieces import share_pieces
 from towline.cluster.pods import (
     NO_ROOM_AFTER_S,
     DevPod,
@@ -26,6 +27,7 @@ from towline.payload.pieces import Piece
 from towline.plan.model import Plan
 from towline.plan.record import Record
 from towline.plan.services import selector_text
+from towline.session import local
 from towline.session.events import Events, Restored, Waiting, Warned
 from towline.session.guard import Guard
 from towline.session.link import Connection
@@ -83,9 +85,12 @@ async def applied(
     takeover = Takeover(plan, written, guard)
     try:
         async with guarding:
+            verified = local.verified_pieces()
             await together(
-                apply.share_pieces(api, written, parts), apply.create_secret(api, written, files)
+                share_pieces(api, written, parts, verified=verified),
+                apply.create_secret(api, written, files),
             )
+            local.keep_verified_pieces(verified)
             if plan.handover is Handover.EXCLUSIVE:
                 await guard.post(written)
                 await _stop_original(api, written, events=events)
