@@ -15,7 +15,8 @@
     ├── SessionTaken            7  somebody else's session holds the workload
     ├── CommandError            8  the local command cannot be started
     ├── ConnectionLost          9  the session ended because its pod or line is gone
-    └── NeedsConfirmation      10  a question nobody is there to answer; use --yes
+    ├── NeedsConfirmation      10  a question nobody is there to answer; use --yes
+    └── Reverted               11  somebody puts back what the takeover changed
 
 The number is the exit code. A command's own exit code passes through; 130 is
 Ctrl-C before there was a command.
@@ -120,3 +121,9 @@ class NeedsConfirmation(TowlineError):
     """A question must be answered, and there is no terminal to ask in."""
 
     exit_code = 10
+
+
+class Reverted(TowlineError):
+    """Somebody, mostly a GitOps controller, puts back what the takeover changed."""
+
+    exit_code = 11

@@ -74,7 +74,8 @@ Examples:
 
 Exit codes: 0 done · 1 failed · 2 usage · 3 manifest · 4 cluster · 5 dev pod ·
 6 port in use · 7 somebody else's session · 8 command · 9 connection lost ·
-10 needs --yes. The command's own exit code passes through `up`, `run`, `exec`.
+10 needs --yes · 11 put back by others. The command's own exit code passes
+through `up`, `run`, `exec`.
 """
 
 

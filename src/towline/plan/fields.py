@@ -14,6 +14,7 @@ from towline._kit.objects import JsonObject
 
 FieldPath = tuple[str, ...]
 REPLICAS: FieldPath = ("f:spec", "f:replicas")
+TEMPLATE: FieldPath = ("f:spec", "f:template")
 WHEN_SCALED: FieldPath = ("f:spec", "f:persistentVolumeClaimRetentionPolicy", "f:whenScaled")
 
 

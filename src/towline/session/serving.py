@@ -38,6 +38,7 @@ from towline.session.gatekeeper import Gatekeeper
 from towline.session.guard import retake
 from towline.session.link import Connection, Link, keep_link
 from towline.session.options import Options
+from towline.session.original import OriginalWatch
 from towline.session.prepare import check_folder
 from towline.session.requests import Phase, Requests
 from towline.session.takeover import Takeover, give_back, hand_over, record_gone
@@ -108,7 +109,7 @@ class Serving:
                 raise_open_files()
                 try:
                     tasks.start(self._keeper.run(), name="gate")
-                    tasks.start(self._hand_over(), name="takeover")
+                    tasks.start(self._hold(observed), name="takeover")
                     tasks.start(self._watch_record(), name="record")
                     tasks.start(self._note_state(), name="state")
                     tasks.start(self._answer_stops(), name="stops")
@@ -321,6 +322,12 @@ class Serving:
             return False
         self._started(self._process)
         return True
+
+    async def _hold(self, observed: Observed) -> None:
+        """Take over once the gate is open, then see what others do to the original."""
+        await self._hand_over()
+        watch = OriginalWatch(self._record, observed.template, api=self._api, events=self._events)
+        await watch.run()
 
     async def _hand_over(self) -> None:
         await self._keeper.opened.wait()

@@ -1,0 +1,104 @@
+"""What others do to the original during a session: noticed, told by name, not fought over."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from contextlib import aclosing
+
+from towline._kit.objects import JsonObject
+from towline.cluster import apply
+from towline.cluster.api import FIELD_MANAGER, Api
+from towline.cluster.watch import continuous_watch
+from towline.errors import Reverted
+from towline.plan.fields import REPLICAS, TEMPLATE, owner_of
+from towline.plan.model import ANNOTATION_GIVEN_BACK
+from towline.plan.record import Record
+from towline.session.events import Events, Warned
+
+# A change of ours that is put back so often within so long is somebody's programme: a
+# GitOps controller, mostly. Whoever did it once by hand sees what it does to the session.
+_REVERTS_AT_MOST = 2
+_WITHIN_S = 60.0
+
+
+class OriginalWatch:
+    """Follows one original, from the takeover to the session's end."""
+
+    def __init__(self, record: Record, template: JsonObject, *, api: Api, events: Events) -> None:
+        self._record = record
+        self._template = template
+        self._api = api
+        self._events = events
+        self._what = f"{record.kind} {record.workload}"
+        self._reverts: deque[float] = deque(maxlen=_REVERTS_AT_MOST)
+        self._told_replicas = 0
+
+    async def run(self) -> None:
+        """Watch until cancelled.
+
+        Raises:
+            Reverted: what was changed is put back again and again, with who does it.
+            ClusterError: the cluster refuses the watch.
+        """
+        fields = f"metadata.name={self._record.workload}"
+        events = continuous_watch(self._api, self._record.kind.resource, fields=fields)
+        async with aclosing(events) as changes:  # type: ignore[type-var]
+            async for event in changes:
+                found = event.object
+                if event.kind == "DELETED" or found["metadata"]["uid"] != self._record.workload_uid:
+                    self._tell("was deleted meanwhile: nothing of it will be put back")
+                    return
+                self._see_template(found)
+                await self._see_replicas(found)
+
+    def _see_template(self, found: JsonObject) -> None:
+        if found["spec"]["template"] == self._template:
+            return
+        self._template = found["spec"]["template"]
+        by = owner_of(found["metadata"].get("managedFields") or [], TEMPLATE) or "somebody"
+        self._tell(f"was changed by {by}: the dev pod is still as before, the next `up` takes it")
+
+    async def _see_replicas(self, found: JsonObject) -> None:
+        replicas = int(found["spec"].get("replicas", 1))
+        by = owner_of(found["metadata"].get("managedFields") or [], REPLICAS) or "somebody"
+        given_back = ANNOTATION_GIVEN_BACK in (found["metadata"].get("annotations") or {})
+        if replicas == 0 or by == FIELD_MANAGER or given_back:
+            self._told_replicas = 0
+        elif replicas == self._record.replicas:
+            await self._reverted(by)
+        elif replicas != self._told_replicas:
+            self._told_replicas = replicas
+            self._tell(f"was scaled to {replicas} by {by}: left so, it serves beside this laptop")
+
+    async def _reverted(self, by: str) -> None:
+        now = time.monotonic()
+        self._reverts.append(now)
+        if len(self._reverts) == _REVERTS_AT_MOST and now - self._reverts[0] < _WITHIN_S:
+            raise Reverted(
+                f"{self._what} was scaled back to {self._record.replicas} by {by} twice within "
+                f"{_WITHIN_S:.0f} s: the session gives way",
+                hint=remedy(by, self._record),
+            )
+        self._tell(f"was scaled back to {self._record.replicas} by {by}: scaled to 0 once more")
+        await apply.stop_original(self._api, self._record)
+
+    def _tell(self, text: str) -> None:
+        self._events(Warned(text=f"{self._what} {text}"))
+
+
+def remedy(manager: str, record: Record) -> str:
+    """What makes a manager leave the replicas alone, for those whose names are known."""
+    name = manager.lower()
+    if "argocd" in name:
+        return (
+            "let Argo CD ignore it: in the Application, spec.ignoreDifferences with "
+            f"kind {record.kind}, jsonPointers [/spec/replicas], and RespectIgnoreDifferences=true"
+        )
+    if "kustomize" in name or "helm" in name or "flux" in name:
+        return "pause Flux meanwhile: flux suspend kustomization|helmrelease NAME"
+    if "horizontal" in name:
+        return "take minReplicas above 0 out of its way: delete the autoscaler meanwhile"
+    if "keda" in name:
+        return "pause it meanwhile: annotate the ScaledObject with autoscaling.keda.sh/paused=true"
+    return f"find out what {manager} is and pause it meanwhile, or let it ignore spec.replicas"
