@@ -520,6 +520,58 @@ def measure_tunnels(cluster: Cluster, folder: Path, environ: dict[str, str], tab
         session.end()
 
 
+def measure_names(cluster: Cluster, folder: Path, environ: dict[str, str], table: Table) -> None:
+    """The surroundings of a process in a namespace of 20 Services, and a name beside `forward`."""
+    port = {"port": 9000}
+    services = [
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": f"echo-{number}", "namespace": NAMESPACE},
+            "spec": {"selector": {"app": "front"}, "ports": [port]},
+        }
+        for number in range(19)
+    ]
+    body = json.dumps({"apiVersion": "v1", "kind": "List", "items": services})
+    cluster.kubectl("apply", "-f", "-", text=body)
+    manifest = folder / "towline.yml"
+    text = manifest.read_text()
+    manifest.write_text(text.replace("19000:9000\n", "19000:9000\n    - 19002:echo-1:9000\n"))
+    ready = []
+    for run in range(RUNS):
+        session = Session(folder, environ).serving()
+        at = session.at
+        ready.append(max(at["names"], at["files"]) - at["connection"])
+        if run == RUNS - 1:
+            through_a_name(folder, environ, table)
+        session.end()
+    text = f"{ms(ready):.0f} ms, worst {max(ready) * 1000:.0f} ms"
+    table.add("names and files ready after SSH is up, 20 Services", text, "≤ 150 ms")
+
+
+def through_a_name(folder: Path, environ: dict[str, str], table: Table) -> None:
+    server = subprocess.Popen(
+        [TOWLINE, "exec", "front", "--", "python3", "-u", "-c", SERVER, "9000", "1"],
+        cwd=folder, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert server.stdout is not None
+    server.stdout.readline()
+    words = [TOWLINE, "run", "front", "--", "getent", "hosts", "echo-1"]
+    found = subprocess.run(words, cwd=folder, env=environ, capture_output=True, text=True)
+    address = found.stdout.split()[0]
+    named, forward = [], []
+    try:
+        for _ in range(4):
+            named += first_bytes(lambda: socket.create_connection((address, 9000), 10), 50)
+            forward += first_bytes(lambda: connect(19002), 50)
+    finally:
+        server.terminate()
+        server.wait()
+    text = f"{ms(named):.2f} / {ms(named, 0.99):.2f} ms; forward {ms(forward):.2f} ms; "
+    text += f"ratio {ms(named) / ms(forward):.2f}"
+    table.add("through a name, first byte on a new connection, p50 / p99", text, "as forward")
+
+
 def idle(pid: int, table: Table) -> None:
     before = cpu_s(pid)
     time.sleep(10)
@@ -703,6 +755,7 @@ def main() -> int:
         measure_help(table)
         measure_up(cluster, folder, environ, table)
         measure_tunnels(cluster, folder, environ, table)
+        measure_names(cluster, folder, environ, table)
         (ROOT / "benchmarks/RESULTS.md").write_text(results(table, cluster))
         cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
     finally:

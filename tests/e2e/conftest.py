@@ -168,6 +168,7 @@ class Towline:
     kubeconfig: str
     namespace: str
     owner: str = "tester"
+    prefix: tuple[str, ...] = ()
     sessions: list[Session] = field(default_factory=list)
     ports: dict[int, int] = field(default_factory=dict)
 
@@ -185,7 +186,7 @@ class Towline:
         self, *words: str, text: str | None = None, cwd: Path | None = None
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [str(TOWLINE), *words],
+            [*self.prefix, str(TOWLINE), *words],
             cwd=cwd or self.folder,
             env=self.environ(),
             input=text,
@@ -199,7 +200,18 @@ class Towline:
     def up(self, *words: str) -> Session:
         """`towline up -o json`, running; its events are read as they come."""
         own, _, command = _split(words)
-        line = [str(TOWLINE), "up", *own, "-n", self.namespace, "--yes", "-o", "json", *command]
+        line = [
+            *self.prefix,
+            str(TOWLINE),
+            "up",
+            *own,
+            "-n",
+            self.namespace,
+            "--yes",
+            "-o",
+            "json",
+            *command,
+        ]
         process = subprocess.Popen(
             line,
             cwd=self.folder,

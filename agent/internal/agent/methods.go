@@ -71,6 +71,7 @@ type helloResult struct {
 	GID      int          `json:"gid"`
 	Hostname string       `json:"hostname"`
 	Cwd      string       `json:"cwd"`
+	Search   []string     `json:"search"`
 	Reverse  []portResult `json:"reverse"`
 }
 
@@ -88,7 +89,8 @@ func (m *methods) hello() helloResult {
 	}
 	return helloResult{
 		Version: config.Version, Session: m.session.Session, Boot: m.boot, Arch: runtime.GOARCH,
-		PID: os.Getpid(), UID: os.Getuid(), GID: os.Getgid(), Hostname: hostname, Cwd: cwd, Reverse: ports,
+		PID: os.Getpid(), UID: os.Getuid(), GID: os.Getgid(), Hostname: hostname, Cwd: cwd,
+		Search: environ.SearchDomains(), Reverse: ports,
 	}
 }
 

@@ -55,3 +55,19 @@ func With(vars []string, entries ...string) []string {
 	}
 	return result
 }
+
+// SearchDomains are those of the container's resolv.conf: they tell the
+// cluster's own domain.
+func SearchDomains() []string {
+	domains := []string{}
+	text, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil {
+		return domains
+	}
+	for line := range strings.Lines(string(text)) {
+		if words := strings.Fields(line); len(words) > 1 && words[0] == "search" {
+			domains = words[1:] // the last one counts (resolv.conf(5))
+		}
+	}
+	return domains
+}

@@ -13,12 +13,14 @@ import (
 
 	"towline.dev/agent/internal/command"
 	"towline.dev/agent/internal/control"
+	"towline.dev/agent/internal/files"
 	"towline.dev/agent/internal/tunnel"
 )
 
 const (
 	user             = "towline"
 	controlSubsystem = "towline-control"
+	filesSubsystem   = "towline-files"
 	// triesAtMost: the client has one key.
 	triesAtMost = 3
 	// envAtMost entries may be set for one command.
@@ -127,6 +129,12 @@ func (s *Server) starts(request *ssh.Request, session *command.Session, owner an
 	}
 	if request.Type != "subsystem" {
 		return func() { session.Run(payload.Text) }, true
+	}
+	if payload.Text == filesSubsystem {
+		return func() {
+			_ = files.Serve(session.Channel)
+			_ = session.Channel.Close()
+		}, true
 	}
 	if payload.Text != controlSubsystem {
 		return nil, false

@@ -30,7 +30,7 @@ def doctor(
     """Check what `up` needs: manifest, ports, cluster, rights; and say what to do."""
     from towline.ui.view import printable
 
-    findings = [*_local(file), *run(_cluster(kubeconfig, context, namespace))]
+    findings = [*_local(file), *run(_machine()), *run(_cluster(kubeconfig, context, namespace))]
     well = all(finding.ok for finding in findings)
     if output == "json":
         click.echo(json.dumps({"ok": well, "findings": [asdict(f) for f in findings]}, indent=1))
@@ -80,13 +80,25 @@ def _local(file: Path | None) -> list[Finding]:
     return findings
 
 
+async def _machine() -> list[Finding]:
+    from towline.session.machine import check_machine
+
+    return await check_machine()
+
+
 async def _cluster(
     kubeconfig: Path | None, context: str | None, namespace: str | None
 ) -> list[Finding]:
     from towline.cluster.checks import Finding, check_namespace, check_reach, check_rights
+    from towline.session.machine import check_low_ports
 
     try:
         async with open_api(kubeconfig=kubeconfig, context=context, namespace=namespace) as api:
-            return [await check_reach(api), *await check_rights(api), *await check_namespace(api)]
+            return [
+                await check_reach(api),
+                *await check_rights(api),
+                *await check_namespace(api),
+                *await check_low_ports(api),
+            ]
     except TowlineError as error:
         return [Finding(check="cluster", ok=False, text=error.message, hint=error.hint)]

@@ -125,12 +125,14 @@ def _is_service(word: str) -> bool:
 
 def _of_session(session: LocalSession) -> Made:
     from towline.session.asking import NotAnswering, environment_of, environment_read_anew
+    from towline.session.surroundings import Surroundings
 
     entry = read_manifest(Path(session.manifest)).entries[session.entry]
     try:
-        return environment_of(session, entry)
+        made = environment_of(session, entry)
     except NotAnswering:
-        return run(environment_read_anew(session, entry, open_api=open_session_api))
+        made = run(environment_read_anew(session, entry, open_api=open_session_api))
+    return Surroundings.of_session(session.folder).explained(made)
 
 
 def _ahead(

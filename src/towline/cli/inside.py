@@ -74,6 +74,7 @@ async def _run(service: str | None, command: tuple[str, ...]) -> int:
     from towline.process import supervised
     from towline.session.asking import NotAnswering, environment_of, environment_read_anew
     from towline.session.attach import pick_session
+    from towline.session.surroundings import Surroundings
 
     session = pick_session(service)
     manifest = read_manifest(Path(session.manifest))
@@ -83,10 +84,14 @@ async def _run(service: str | None, command: tuple[str, ...]) -> int:
     except NotAnswering:
         made = await environment_read_anew(session, entry, open_api=open_session_api)
     folder = entry.workdir or Path.cwd()
+    surroundings = Surroundings.of_session(session.folder)
+    values, _ = surroundings.environment(made.environment)
     async with supervised(
         command=Command(argv=command),
-        env=made.values,
+        env=values,
         cwd=folder,
+        view=surroundings.view,
+        on_unseen=lambda text: click.echo(f"not there for the command: {text}", err=True),
         terminal=sys.stdin.isatty() and os.isatty(2),
     ) as process:
         ending = await process.ended()

@@ -48,6 +48,7 @@ USEFUL = (
     ("rbac.authorization.k8s.io", "rolebindings", "create", _GUARD),
     ("discovery.k8s.io", "endpointslices", "list", "sees when the Service has followed"),
     ("discovery.k8s.io", "endpointslices", "watch", "sees when the Service has followed"),
+    ("", "services", "watch", "follows Services that are made or removed"),
     ("", "pods/log", "get", "`towline logs --pod`"),
     ("", "events", "create", "tells the namespace of a takeover"),
     ("", "events", "list", "says why a pod does not start"),

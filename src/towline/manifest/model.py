@@ -227,11 +227,15 @@ class Names:
     Attributes:
         add: names beside the namespace's own Services.
         keep: variables whose value is never rewritten to a local address.
+        free: local ports that the process listens on itself, beside those of `reverse`.
+        proxy: offer a proxy that resolves in the cluster, by environment.
     """
 
     reach: Reach = Reach.ON
     add: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
+    free: tuple[Port, ...] = ()
+    proxy: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

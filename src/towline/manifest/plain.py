@@ -137,6 +137,8 @@ def _settings(settings: Settings) -> Plain:
             "mode": settings.names.reach.value,
             "add": list(settings.names.add),
             "keep": list(settings.names.keep),
+            "free": list(settings.names.free),
+            "proxy": settings.names.proxy,
         },
         "giveBackAfter": _seconds(settings.give_back_after_s),
         "keepFor": _seconds(settings.keep_for_s),

@@ -22,6 +22,8 @@ from towline.manifest.shapes import At, Made, OneOf, OneOrMany, Shape, Text, cho
 
 _TEXT = Text(str)
 _GLOBS = OneOrMany(Text(str, what="a name or a pattern such as 'AWS_*'"))
+_BOOLEAN = Text(forms.boolean, {"type": ["boolean", "string"]}, "true or false")
+_PORTS = OneOrMany(Text(forms.port, {"type": ["integer", "string"]}, "a port such as 9090"))
 DURATION = Text(
     forms.duration,
     {"type": ["string", "number"], "pattern": r"^([0-9.]+(ms|s|m|h|d)?)+$|\$"},
@@ -52,7 +54,8 @@ _FILES: Shape[Files] = OneOf(
 
 
 def _names(values: Values, _at: At) -> Names:
-    return Names(**values.given({"mode": "reach", "add": "add", "keep": "keep"}))
+    fields = ("add", "keep", "free", "proxy")
+    return Names(**values.given({"mode": "reach"} | {name: name for name in fields}))
 
 
 _NAMES: Shape[Names] = OneOf(
@@ -63,6 +66,8 @@ _NAMES: Shape[Names] = OneOf(
             "mode": Field(_REACH, "on, env or off."),
             "add": Field(_GLOBS, "Names beside the namespace's Services."),
             "keep": Field(_GLOBS, "Variables whose value is never rewritten."),
+            "free": Field(_PORTS, "Local ports that the process listens on itself."),
+            "proxy": Field(_BOOLEAN, "A proxy that resolves in the cluster, by environment."),
         },
         _names,
     ),

@@ -13,7 +13,7 @@ interpreter, and nobody else has the socket.
 """
 
 # pathlib and contextlib would cost 9 ms of start:
-# ruff: noqa: PTH110, PTH123, PTH208, SIM105
+# ruff: noqa: PTH110, PTH120, PTH123, PTH208, SIM105
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ import time
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Any
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _IS_LINUX = sys.platform == "linux"
@@ -63,6 +64,7 @@ class Helper:
         self._terminal_group = 0
         self._home_group = 0
         self._modes: list[object] | None = None
+        self._view: Any = None
         self._wake, self._waker = os.pipe()
 
     def catch_signals(self) -> None:
@@ -116,6 +118,8 @@ class Helper:
                 self._start(argument)  # type: ignore[arg-type]
             elif order == "stop":
                 self.tell("stopped", self.stop_all(argument))  # type: ignore[arg-type]
+            elif order == "renew" and self._view is not None:
+                self._view.renew()
             elif order == "signal" and self._group:
                 send(os.killpg, self._group, argument)
 
@@ -130,6 +134,8 @@ class Helper:
         self.rungs = spec["rungs"]  # type: ignore[assignment]
         if spec["terminal"] and self._terminal < 0:
             self._open_terminal(spec)
+        if spec["view"] and self._view is None:
+            self._see(*spec["view"])  # type: ignore[misc]
         status, child_status = os.pipe()
         pid = os.fork()
         if pid == 0:
@@ -146,6 +152,20 @@ class Helper:
             self.tell("failed", *marshal.loads(failure))
         else:
             self.tell("started", pid)
+
+    def _see(self, binds: list[tuple[str, str, str]], scratch: str) -> None:
+        """Give the command files of its own where it looks for them (namespace.py)."""
+        sys.path.insert(0, os.path.dirname(__file__))
+        import namespace  # type: ignore[import-not-found]
+
+        self._view = namespace.View(binds, scratch=scratch)
+        try:
+            self._view.enter()
+            failed = self._view.show()
+        except OSError as error:
+            failed = [("", error.strerror or str(error))]
+        if failed:
+            self.tell("unseen", failed)
 
     def _open_terminal(self, spec: dict[str, object]) -> None:
         try:
@@ -265,6 +285,12 @@ def child(spec: dict[str, object], status: int, *, terminal: int, hangup: object
                 signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGHUP, signal.SIG_IGN if hangup == signal.SIG_IGN else signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        if spec["open_files"]:
+            # The client needs many, and raised its own; programs that use select() break.
+            import resource
+
+            _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (spec["open_files"], most))  # type: ignore[arg-type]
         stage = "cwd"
         os.chdir(spec["cwd"])  # type: ignore[arg-type]
         stage = "exec"

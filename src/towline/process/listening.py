@@ -72,6 +72,14 @@ def listeners(
     return tuple(sorted(found)) if is_told else None
 
 
+def only_on_loopback(ports: Iterable[int]) -> frozenset[int]:
+    """Those of some ports that are listened on at localhost, and not on all addresses."""
+    wanted = set(ports)
+    table = [each for each in listeners() or () if each.port in wanted]
+    everywhere = {e.port for e in table if ipaddress.ip_address(e.address).is_unspecified}
+    return frozenset(e.port for e in table if e.answers_on_loopback) - everywhere
+
+
 def parse_table(text: str) -> list[Listener]:
     """The listening sockets in the text of /proc/net/tcp or tcp6 (proc(5)).
 

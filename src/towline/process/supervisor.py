@@ -14,11 +14,13 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
+from towline._kit.tasks import Tasks
 from towline.errors import CommandError
 from towline.manifest.model import Command
 from towline.process.ending import DEFAULT_LADDER, Ending, Rung
 from towline.process.failure import command_failure
 from towline.process.terminal import Terminal
+from towline.process.view import View, keep_view
 
 _HELPER = Path(__file__).with_name("helper.py")
 # Beyond its ladder: for the helper to answer at all, and to go once its end of
@@ -35,7 +37,10 @@ async def supervised(
     terminal: bool,
     ladder: Sequence[Rung] = DEFAULT_LADDER,
     output: Path | None = None,
+    view: View | None = None,
+    open_files: int | None = None,
     on_stopped: Callable[[], None] | None = None,
+    on_unseen: Callable[[str], None] | None = None,
 ) -> AsyncIterator[Process]:
     """Run a command; when the block is left, on whatever way, nothing of it is left.
 
@@ -50,6 +55,9 @@ async def supervised(
         ladder: how it is stopped.
         output: append stdout and stderr to this file, with nothing on stdin;
             None passes on ours.
+        view: files of its own, at the paths where it looks for them (Linux).
+        open_files: its soft limit of open files, where ours was raised.
+        on_unseen: called with each path of the view that could not be shown, and why.
         on_stopped: called when the command was stopped (Ctrl-Z), with the
             terminal back in our hands; `Process.resume` goes on.
 
@@ -68,8 +76,10 @@ async def supervised(
         process = Process(
             tty,
             helper_pid=helper.pid,
-            spec=_spec(command, env, cwd, ladder, tty),
+            spec=_spec(command, env, cwd, ladder, tty)
+            | {"view": view.order() if view else None, "open_files": open_files},
             on_stopped=on_stopped,
+            on_unseen=on_unseen,
         )
         if tty is not None:
             tty.ignore_stop()
@@ -77,7 +87,10 @@ async def supervised(
             loop = asyncio.get_running_loop()
             await loop.create_unix_connection(lambda: _Ear(process), sock=ours)
             await process.start()
-            yield process
+            async with Tasks() as tasks:
+                if view is not None:
+                    tasks.start(keep_view(view, renew=process.renew_view), name="view")
+                yield process
         finally:
             await _wind_up(process, helper)
     finally:
@@ -182,6 +195,7 @@ class Process:
         helper_pid: int,
         spec: dict[str, object],
         on_stopped: Callable[[], None] | None,
+        on_unseen: Callable[[str], None] | None = None,
     ) -> None:
         self.pid: int | None = None
         self.helper_pid = helper_pid
@@ -189,6 +203,7 @@ class Process:
         self._terminal = terminal
         self._spec = spec
         self._on_stopped = on_stopped
+        self._on_unseen = on_unseen
         self._transport: asyncio.WriteTransport | None = None
         self._started: asyncio.Future[None] | None = None
         self._ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
@@ -264,6 +279,11 @@ class Process:
             self._terminal.lend(self.pid)
         self.signal(signal.SIGCONT)
 
+    def renew_view(self) -> None:
+        """Look whether the view's files are still where they were shown, and show them again."""
+        if not self._is_lost and self._transport is not None:
+            self._order("renew", None)
+
     def take_terminal_back(self) -> None:
         if self._terminal is not None:
             self._terminal.take_back()
@@ -300,6 +320,9 @@ class Process:
         elif event == "stopped":
             self.left = tuple(values[0])
             _resolve(self._stopped, None)
+        elif event == "unseen" and self._on_unseen is not None:
+            for path, reason in values[0]:
+                self._on_unseen(f"{path or 'the container files and names'}: {reason}")
         elif event == "paused":
             self.take_terminal_back()
             if self._on_stopped is not None:

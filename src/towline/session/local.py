@@ -67,6 +67,12 @@ class LocalSession:
         """Where the local process's output goes with `--detach`."""
         return self.folder / "process.log"
 
+    @property
+    def reverse_ports(self) -> tuple[int, ...]:
+        """The local ports that its process listens on."""
+        pairs = [port.removeprefix("reverse ") for port in self.ports if "reverse " in port]
+        return tuple(int(pair.rpartition(":")[2]) for pair in pairs)
+
     def keys(self) -> Keys:
         """The session's keys. Raises OSError when the session is over."""
         # Most commands only look for sessions, and cryptography takes its time to import.

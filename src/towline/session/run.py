@@ -20,9 +20,11 @@ from towline.manifest.model import Entry, Handover
 from towline.plan.model import Plan
 from towline.plan.record import Record, record_of
 from towline.session import local
+from towline.session.around import around
 from towline.session.events import Applied, Began, Events, StageDone, Warned
 from towline.session.options import Options
 from towline.session.prepare import check_folder, confirm, name_owner, prepare
+from towline.session.private import private_folder
 from towline.session.requests import Requests
 from towline.session.serving import Serving
 from towline.session.takeover import applied, running_pod
@@ -70,19 +72,31 @@ async def hybrid(
         Tasks() as tasks,
         _listening(entry, tasks=tasks) as opened,
     ):
-        with local.kept(session, keys):
-            async with applied(
-                plan,
-                record,
-                api=api,
-                parts=prepared.parts,
-                files=files,
-                settings=entry.settings,
-                ready_timeout_s=options.ready_timeout_s,
-                events=events,
-                requests=requests,
-            ) as takeover:
+        with local.kept(session, keys), private_folder(session.session) as folder:
+            async with (
+                around(
+                    entry,
+                    api=api,
+                    plan=plan,
+                    folder=folder,
+                    state=session.folder,
+                    tell=lambda text: events(Warned(text=text)),
+                ) as surroundings,
+                applied(
+                    plan,
+                    record,
+                    api=api,
+                    parts=prepared.parts,
+                    files=files,
+                    settings=entry.settings,
+                    ready_timeout_s=options.ready_timeout_s,
+                    events=events,
+                    requests=requests,
+                ) as takeover,
+            ):
                 events(Applied(workload=takeover.record.names.dev_workload))
+                # Only now: what is imported for it would hold up the pod.
+                surroundings.begin()
                 importing = tasks.start(_import_transport(), name="import")
                 pod = await running_pod(
                     takeover,
@@ -103,6 +117,7 @@ async def hybrid(
                     requests=requests,
                     keys=keys,
                     session=session,
+                    around=surroundings,
                     watch=watch,
                 )
                 return await serving.serve(pod, opened, observed)

@@ -21,6 +21,7 @@ from towline.plan.model import Observed
 from towline.process import Ending, Process, supervised
 from towline.process.listening import listening_among, ports_of
 from towline.session import local
+from towline.session.around import Around
 from towline.session.cluster_environment import ClusterEnvironment
 from towline.session.control_socket import answering
 from towline.session.events import (
@@ -66,6 +67,7 @@ class Serving:
         requests: Requests,
         keys: Keys,
         session: local.LocalSession,
+        around: Around,
         watch: Stopwatch,
     ) -> None:
         self._entry = entry
@@ -78,6 +80,7 @@ class Serving:
         self._requests = requests
         self._keys = keys
         self._session = session
+        self._around = around
         self._watch = watch
         self._process: Process | None = None
         self._stopped = asyncio.Event()
@@ -99,8 +102,9 @@ class Serving:
         async with Tasks() as tasks:
             await self._connect(pod, opened, tasks=tasks)
             environment = await self._read_environment(observed)
-            values = self._environment_values(environment)
-            self._stage("environment", f"{len(values)} variables (towline env --explain)")
+            values, changed = self._environment_values(environment)
+            count = f"{len(values)} variables" + (f", {changed} changed" if changed else "")
+            self._stage("environment", f"{count} (towline env --explain)")
             methods = {"environment": environment.passed_on}
             async with (
                 answering(self._session.folder, methods, tasks=tasks),
@@ -129,16 +133,23 @@ class Serving:
             options=self._options.variables,
         )
         current = await self._link.get()
-        await environment.read(await current.ssh.control.environ(), pod=current.pod.name)
+        truth = await current.ssh.control.environ()
+        await self._around.ready(current, truth)
+        for stage, text in self._around.stages():
+            self._stage(stage, text)
+        await environment.read(truth, pod=current.pod.name)
         for notice in environment.container.notices:
             self._events(Warned(text=notice))
         self._environment = environment
         return environment
 
-    def _environment_values(self, environment: ClusterEnvironment) -> dict[bytes, bytes]:
-        """What the process gets if it is started now."""
+    def _environment_values(
+        self, environment: ClusterEnvironment
+    ) -> tuple[dict[bytes, bytes], int]:
+        """What the process gets if it is started now, and how much of it was changed for here."""
         self._environment_changed.clear()
-        return dict(environment.for_process().values)
+        values, changed = self._around.now.environment(environment.for_process().environment)
+        return values, len(changed)
 
     def _note_change(self, changed: str, names: tuple[str, ...]) -> None:
         restarts = self._options.restart_on_change and self._process is not None
@@ -159,6 +170,7 @@ class Serving:
             await connect_ports(self._entry, current, opened, self._keeper, tasks=tasks)
             if is_first:
                 self._stage("ports", ports_text(self._entry))
+            self._around.connected(current)
             self._save(pod=current.pod.name, stage="connected")
             await self._reassert(current)
             if self._environment is not None:
@@ -224,7 +236,10 @@ class Serving:
         """The local process while the block runs; none where the manifest has no command."""
         if self._entry.command is None:
             self._events(
-                Warned(text="no command: start the process yourself, or with `towline run`")
+                Warned(
+                    text="no command: start the process with `towline run`, which gives it the "
+                    "cluster's names and the container's files, or yourself"
+                )
             )
             yield
             return
@@ -235,7 +250,10 @@ class Serving:
             cwd=check_folder(self._entry),
             terminal=self._options.terminal,
             output=self._session.log if self._options.keep_output else None,
+            view=self._around.now.view,
+            open_files=self._around.open_files,
             on_stopped=self._stopped.set,
+            on_unseen=lambda text: self._events(Warned(text=f"not there for the process: {text}")),
         ) as process:
             self._process = process
             self._started(process)
@@ -315,7 +333,7 @@ class Serving:
         assert self._process is not None and self._environment is not None
         self._events(CommandStarting(command=str(self._entry.command)))
         try:
-            values = self._environment_values(self._environment)
+            values, _ = self._environment_values(self._environment)
             await self._process.restart(env=values)
         except TowlineError as error:
             self._events(Warned(text=error.message))

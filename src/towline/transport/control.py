@@ -34,6 +34,7 @@ class AgentHello:
     arch: str
     hostname: str
     reverse: tuple[ReversePort, ...]
+    search: tuple[str, ...] = ()
 
 
 class AgentError(TowlineError):
@@ -112,6 +113,7 @@ class Control(asyncssh.SSHClientSession[bytes]):
             boot=str(result["boot"]),
             arch=str(result["arch"]),
             hostname=str(result["hostname"]),
+            search=tuple(map(str, result.get("search") or ())),
             reverse=tuple(
                 ReversePort(port=int(r["port"]), error=r.get("error") or None)
                 for r in result.get("reverse") or []
