@@ -77,9 +77,10 @@ class Node:
         found: dict[str, Any] = json.loads(self.kubectl("get", "-o", "json", *words))
         return found
 
-    def apply(self, *objects: dict[str, Any], namespace: str = "default") -> None:
+    def apply(self, *objects: dict[str, Any], namespace: str | None = None) -> None:
         body = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
-        self.kubectl("-n", namespace, "apply", "-f", "-", text=json.dumps(body))
+        where = ["-n", namespace] if namespace else []
+        self.kubectl(*where, "apply", "-f", "-", text=json.dumps(body))
 
     def ask(self, namespace: str, service: str, path: str = "/", *, within_s: int = 12) -> str:
         """What a Service answers to a pod's side of the network; the error's text if nothing."""

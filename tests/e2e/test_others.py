@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .conftest import SANDBOX, Node, Towline, wait_until
+from .conftest import Node, Towline, wait_until
 
 
 def patched(node: Node, namespace: str, manager: str, patch: dict[str, object]) -> None:
@@ -19,17 +19,19 @@ def patched(node: Node, namespace: str, manager: str, patch: dict[str, object]) 
 @contextmanager
 def reverting(node: Node, namespace: str) -> Iterator[None]:
     """A controller that puts the replicas back every 3 s, as Argo CD's self-heal does."""
-    script = (
-        f"for n in $(seq 40); do kubectl -n {namespace} patch deploy/frontend --type=merge"
-        ' --field-manager=argocd-controller -p \'{"spec": {"replicas": 2}}\'; sleep 3; done'
-    )
-    words = [*SANDBOX, "exec", "--name", node.name, "--", "sh", "-c", script]
-    loop = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    ended = threading.Event()
+
+    def put_back() -> None:
+        while not ended.wait(3.0):
+            patched(node, namespace, "argocd-controller", {"spec": {"replicas": 2}})
+
+    loop = threading.Thread(target=put_back)
+    loop.start()
     try:
         yield
     finally:
-        loop.kill()
-        loop.wait()
+        ended.set()
+        loop.join()
 
 
 def warnings(session: object) -> str:

@@ -32,7 +32,7 @@ class OriginalWatch:
         self._events = events
         self._what = f"{record.kind} {record.workload}"
         self._reverts: deque[float] = deque(maxlen=_REVERTS_AT_MOST)
-        self._told_replicas = 0
+        self._replicas = 0
 
     async def run(self) -> None:
         """Watch until cancelled.
@@ -61,14 +61,16 @@ class OriginalWatch:
 
     async def _see_replicas(self, found: JsonObject) -> None:
         replicas = int(found["spec"].get("replicas", 1))
+        if replicas == self._replicas:
+            return  # a change of something else: status, marks, owners of fields
+        self._replicas = replicas
         by = owner_of(found["metadata"].get("managedFields") or [], REPLICAS) or "somebody"
         given_back = ANNOTATION_GIVEN_BACK in (found["metadata"].get("annotations") or {})
         if replicas == 0 or by == FIELD_MANAGER or given_back:
-            self._told_replicas = 0
-        elif replicas == self._record.replicas:
+            return
+        if replicas == self._record.replicas:
             await self._reverted(by)
-        elif replicas != self._told_replicas:
-            self._told_replicas = replicas
+        else:
             self._tell(f"was scaled to {replicas} by {by}: left so, it serves beside this laptop")
 
     async def _reverted(self, by: str) -> None:
