@@ -55,11 +55,16 @@ class _Line:
 
 
 def rendered(values: Mapping[bytes, bytes], form: Format) -> Rendered:
-    """Write an environment in a format, sorted by name."""
+    """Write an environment in a format, sorted by name.
+
+    What some reader takes for another value comes last: Node.js, which misses a closing
+    quote in such a one, then misses no other variable.
+    """
     if form is Format.JSON:
         texts = {_escaped(name): _escaped(value) for name, value in sorted(values.items())}
         return Rendered(content=json.dumps(texts, indent=1).encode() + b"\n", left_out={}, notes={})
     lines: list[bytes] = []
+    last: list[bytes] = []
     left_out: dict[bytes, str] = {}
     notes: dict[bytes, str] = {}
     for name, value in sorted(values.items()):
@@ -68,10 +73,10 @@ def rendered(values: Mapping[bytes, bytes], form: Format) -> Rendered:
         except _Impossible as error:
             left_out[name] = str(error)
             continue
-        lines.append(line.content + b"\n")
+        (lines if line.note is None else last).append(line.content + b"\n")
         if line.note is not None:
             notes[name] = line.note
-    return Rendered(content=b"".join(lines), left_out=left_out, notes=notes)
+    return Rendered(content=b"".join([*lines, *last]), left_out=left_out, notes=notes)
 
 
 def _escaped(text: bytes) -> str:
