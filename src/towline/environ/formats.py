@@ -57,8 +57,8 @@ class _Line:
 def rendered(values: Mapping[bytes, bytes], form: Format) -> Rendered:
     """Write an environment in a format, sorted by name.
 
-    What some reader takes for another value comes last: Node.js, which misses a closing
-    quote in such a one, then misses no other variable.
+    In a dotenv file, what some reader takes for another value comes last: Node.js, which
+    misses a closing quote in such a one, then misses no other variable.
     """
     if form is Format.JSON:
         texts = {_escaped(name): _escaped(value) for name, value in sorted(values.items())}
@@ -73,7 +73,8 @@ def rendered(values: Mapping[bytes, bytes], form: Format) -> Rendered:
         except _Impossible as error:
             left_out[name] = str(error)
             continue
-        (lines if line.note is None else last).append(line.content + b"\n")
+        comes_last = form is Format.DOTENV and line.note is not None
+        (last if comes_last else lines).append(line.content + b"\n")
         if line.note is not None:
             notes[name] = line.note
     return Rendered(content=b"".join([*lines, *last]), left_out=left_out, notes=notes)
