@@ -36,8 +36,8 @@ def detached(entry: Entry, *, wait: str, output: str, ask: Ask | None) -> int:
         ask: asks the question that the child, which has no terminal, cannot ask.
 
     Returns:
-        0 once the service is here (or the process started, with `--wait=started`);
-        the child's exit code when it ends before.
+        0 once the service is here, or the process started with `--wait=started`, or
+        without a command the session holds; the child's exit code when it ends before.
 
     Raises:
         PodError: it is not far enough in time; the child is ended, and restores.
@@ -71,6 +71,9 @@ def _in_background(entry: Entry, *, wait: str, show: _Show, more: tuple[str, ...
             start_new_session=True,
         )
     until = "command-started" if wait == "started" else "takeover"
+    if entry.command is None:
+        # The service comes with a process that is not started before this returns.
+        until = "holding"
     try:
         deadline_s = entry.timeout_s + _SLACK_S
         return _follow(Path(name), child, until=until, deadline_s=deadline_s, show=show)

@@ -72,6 +72,11 @@ class CommandEnded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Holding:
+    """There is no command: the session waits for a process that somebody else starts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GateChanged:
     """The Service's way to the laptop opened or shut."""
 
@@ -145,6 +150,7 @@ Event = (
     | CommandStarting
     | CommandStarted
     | CommandEnded
+    | Holding
     | GateChanged
     | EnvironmentChanged
     | NetworkLost

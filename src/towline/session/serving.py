@@ -30,6 +30,7 @@ from towline.session.events import (
     CommandStarting,
     EnvironmentChanged,
     Events,
+    Holding,
     Restoring,
     StageDone,
     Warned,
@@ -241,6 +242,7 @@ class Serving:
                     "cluster's names and the container's files, or yourself"
                 )
             )
+            self._events(Holding())
             yield
             return
         self._events(CommandStarting(command=str(self._entry.command)))

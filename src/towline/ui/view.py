@@ -15,6 +15,7 @@ from towline.session.events import (
     EnvironmentChanged,
     Event,
     GateChanged,
+    Holding,
     NetworkBack,
     NetworkLost,
     PodReplaced,
@@ -73,7 +74,7 @@ def lines_for(event: Event) -> list[Line]:
             return [Line("!", printable(event.text), "warning")]
         case CommandStarting():
             return [Line("▶", printable(event.command), "command")]
-        case CommandStarted() | Applied():
+        case CommandStarted() | Applied() | Holding():
             return []
         case CommandEnded():
             return _command_ended(event)

@@ -20,6 +20,7 @@ from towline.session.events import (
     EnvironmentChanged,
     Event,
     GateChanged,
+    Holding,
     NetworkBack,
     NetworkLost,
     PodReplaced,
@@ -60,6 +61,7 @@ SHOWN: list[tuple[Event, str]] = [
     (Warned(text="a \x1b[2Jwarning"), " ! a �[2Jwarning\n"),
     (CommandStarting(command="yarn start"), "▶ yarn start\n"),
     (CommandStarted(pid=7), ""),
+    (Holding(), ""),
     (
         CommandEnded(code=1, signal=None, session_goes_on=True),
         " ■ the command failed (exit code 1). r restarts it, q ends the session\n",
