@@ -353,3 +353,7 @@ def elsewhere(node: Node, empty_namespace: str, tmp_path: Path) -> Iterator[Towl
     finally:
         for session in program.sessions:
             session.end(within_s=90)
+
+
+# Here, and behind what it needs: a session's fixture that two files import would be made twice.
+from .petclinic import clinic, petclinic_namespace  # noqa: E402, F401

@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 BUTTON_TIMEOUT_S = 150.0
 # Makes the terminal that an IDE has opened the program's own, as the IDE's does.
 _WITH_TERMINAL = (
@@ -34,6 +36,16 @@ def with_own_ports(folder: Path, ports: Mapping[int, int]) -> None:
     for path in files:
         text = path.read_text()
         path.write_text(pattern.sub(lambda found: str(ports[int(found[1])]), text))
+
+
+def in_namespace(kubeconfig: str, namespace: str, folder: Path) -> str:
+    """A kubeconfig as `kubectl config set-context --current --namespace` leaves it."""
+    config = yaml.safe_load(Path(kubeconfig).read_text())
+    for each in config["contexts"]:
+        each["context"]["namespace"] = namespace
+    path = folder / "kubeconfig"
+    path.write_text(yaml.safe_dump(config))
+    return str(path)
 
 
 class Program:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from .conftest import CHECKOUT, SANDBOX, Node
+from .conftest import CHECKOUT, SANDBOX, Node, Towline, free_port
+from .ides import IntelliJ, in_namespace, with_own_ports
 
 PETCLINIC = CHECKOUT / "samples/petclinic"
 BUILD_TIMEOUT_S = 600.0  # the first time Maven fetches 60 MB, and the image Debian's Java
@@ -38,6 +41,19 @@ def petclinic_namespace(node: Node) -> Iterator[str]:
         yield name
     finally:
         node.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
+
+
+@pytest.fixture
+def clinic(node: Node, petclinic_namespace: str, tmp_path: Path) -> Iterator[IntelliJ]:
+    """The clinic's project, opened by somebody whose context has the namespace."""
+    home = tmp_path / "clinic"
+    folder = home / "petclinic"
+    shutil.copytree(PETCLINIC, folder)
+    with_own_ports(folder, {port: free_port() for port in (18080, 5005)})
+    kubeconfig = in_namespace(node.kubeconfig, petclinic_namespace, home)
+    program = Towline(home, folder, kubeconfig, petclinic_namespace)
+    yield IntelliJ(folder, program.environ())
+    program.run("down", "--all")
 
 
 def admit(node: Node, namespace: str, pet: str, kind: str) -> None:

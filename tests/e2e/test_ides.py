@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
-import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from dotenv import dotenv_values
 
 from .conftest import HERE, Node, Towline, free_port, wait_until
 from .debuggers import Dap, Jdb
-from .ides import IntelliJ, Program, VsCode, with_own_ports
+from .ides import IntelliJ, Program, VsCode, in_namespace, with_own_ports
 
 # As the issue has it; the kubelet asks each second, a gate that is shut for 10 s is told to
 # the Services, a laptop that is away for 30 s loses its connections.
@@ -39,16 +37,6 @@ def shop(towline: Towline, ports: dict[int, int], tmp_path: Path) -> Iterator[To
     towline.run("down", "--all")
 
 
-def in_namespace(kubeconfig: str, namespace: str, folder: Path) -> str:
-    """A kubeconfig as `kubectl config set-context --current --namespace` leaves it."""
-    config = yaml.safe_load(Path(kubeconfig).read_text())
-    for each in config["contexts"]:
-        each["context"]["namespace"] = namespace
-    path = folder / "kubeconfig"
-    path.write_text(yaml.safe_dump(config))
-    return str(path)
-
-
 @pytest.fixture
 def code(shop: Towline) -> VsCode:
     return VsCode(shop.folder, shop.environ())
@@ -59,10 +47,10 @@ def idea(shop: Towline) -> IntelliJ:
     return IntelliJ(shop.folder, shop.environ())
 
 
-def answers_here(node: Node, namespace: str, program: Program) -> str:
+def answers_here(node: Node, namespace: str, program: Program, *, path: str = "/") -> str:
     def answer() -> str | None:
         assert program.process.poll() is None, program.said
-        text = node.ask(namespace, "frontend")
+        text = node.ask(namespace, "frontend", path)
         return text if f"host: {HERE}" in text else None
 
     try:
@@ -91,30 +79,6 @@ def test_vs_code_debugs_the_frontend(
         assert "Welcome to the shop" in answers_here(node, namespace, program)
         assert json.loads((tmp_path / "hooked").read_text())[1] == config["program"]
         assert program.stop() == 128 + 15, program.said
-    assert "host: frontend-" in node.ask(namespace, "frontend")
-
-
-@pytest.mark.usefixtures("unchanged")
-def test_intellij_runs_the_frontend(node: Node, namespace: str, idea: IntelliJ) -> None:
-    shell = idea.option("frontend", "INTERPRETER_PATH")
-    with idea.program(shell, "-c", idea.command("frontend")) as program:
-        answers_here(node, namespace, program)
-        program.stop()
-    assert "host: frontend-" in node.ask(namespace, "frontend")
-
-
-@pytest.mark.usefixtures("unchanged")
-def test_intellij_debugs_the_frontend(
-    node: Node, namespace: str, idea: IntelliJ, ports: dict[int, int]
-) -> None:
-    idea.before_launch("frontend (debug)")
-    assert idea.configuration("frontend (debug)").get("port") == str(ports[9229])
-    with urllib.request.urlopen(f"http://localhost:{ports[9229]}/json/list", timeout=10) as answer:
-        [target] = json.load(answer)
-    assert target["url"].endswith("/frontend/server.js") and target["webSocketDebuggerUrl"]
-    ask = lambda: node.ask(namespace, "frontend")  # noqa: E731
-    wait_until("answered from here", lambda: f"host: {HERE}" in ask())
-    idea.script("give back")
     assert "host: frontend-" in node.ask(namespace, "frontend")
 
 
@@ -152,6 +116,29 @@ def test_vs_code_runs_the_api_in_a_session(node: Node, namespace: str, code: VsC
     assert "counted by api-" in node.ask(namespace, "api", ":8000/visit")
 
 
+# Its page /db does not ask the api, in which a debugger stands.
+
+
+def run_the_frontend(node: Node, namespace: str, idea: IntelliJ) -> None:
+    shell = idea.option("frontend", "INTERPRETER_PATH")
+    with idea.program(shell, "-c", idea.command("frontend")) as program:
+        answers_here(node, namespace, program, path="/db")
+        program.stop()
+    assert "host: frontend-" in node.ask(namespace, "frontend", "/db")
+
+
+def debug_the_frontend(node: Node, namespace: str, idea: IntelliJ) -> None:
+    idea.before_launch("frontend (debug)")
+    port = idea.configuration("frontend (debug)").get("port")
+    with urllib.request.urlopen(f"http://localhost:{port}/json/list", timeout=10) as answer:
+        [target] = json.load(answer)
+    assert target["url"].endswith("/frontend/server.js") and target["webSocketDebuggerUrl"]
+    ask = lambda: node.ask(namespace, "frontend", "/db")  # noqa: E731
+    wait_until("answered from here", lambda: f"host: {HERE}" in ask())
+    idea.shell("towline down frontend")
+    assert "host: frontend-" in node.ask(namespace, "frontend", "/db")
+
+
 def dev_pod(node: Node, namespace: str, workload: str) -> dict[str, Any]:
     """What tells of a restart of the dev pod, or of a gate that was shut for a moment."""
     pods = node.get("-n", namespace, "pods", "-l", f"app={workload}")["items"]
@@ -165,26 +152,12 @@ def dev_pod(node: Node, namespace: str, workload: str) -> dict[str, Any]:
         "restarts": [c["restartCount"] for c in pod["status"]["containerStatuses"]],
         "ready since": ready["lastTransitionTime"],
         "serving": [
-            (e["targetRef"]["uid"], e["conditions"]["ready"])
+            e["targetRef"]["uid"]
             for each in slices
             for e in each["endpoints"] or []
+            if e["conditions"]["ready"]
         ],
     }
-
-
-@contextmanager
-def asking(node: Node, namespace: str, service: str, path: str) -> Iterator[list[str]]:
-    """A request from the cluster while the block runs; behind it, its answer."""
-    answers: list[str] = []
-    within_s = int(STANDS_S) + 60
-    thread = threading.Thread(
-        target=lambda: answers.append(node.ask(namespace, service, path, within_s=within_s))
-    )
-    thread.start()
-    try:
-        yield answers
-    finally:
-        thread.join()
 
 
 @pytest.mark.usefixtures("unchanged")
@@ -193,42 +166,48 @@ def test_debuggers_stand_at_a_breakpoint(
     namespace: str,
     petclinic_namespace: str,
     code: VsCode,
+    idea: IntelliJ,
     clinic: IntelliJ,
     ports: dict[int, int],
 ) -> None:
-    """Python under DAP and Java under JDWP, at the same time, each with a request in it."""
+    """Python under DAP and Java under JDWP, at the same time, each with a request in it.
+
+    Meanwhile a third service is worked on, in another IDE.
+    """
     config = code.launch("api (Python)")
     code.task(config["preLaunchTask"])
     clinic.before_launch("petclinic (debug)")
     source = code.folder / "api/server.py"
     line = source.read_text().splitlines().index('    (count,) = redis("INCR visits")') + 1
+    within_s = int(STANDS_S) + 60
     with (
+        ThreadPoolExecutor(2) as cluster,  # outside: without the debuggers its requests end
         Dap(config["connect"]["port"]) as python,
         Jdb(int(clinic.option("petclinic (debug)", "PORT"))) as java,
     ):
         python.attach(source, line)
         java.ask("stop in petclinic.Clinic.page", "Set breakpoint petclinic.Clinic.page")
         before = pods(node, api=namespace, petclinic=petclinic_namespace)
-        with (
-            asking(node, namespace, "api", ":8000/visit") as visit,
-            asking(node, petclinic_namespace, "petclinic", "/") as page,
-        ):
-            thread = python.event("stopped")["body"]["threadId"]
-            [frame, *_] = python.request("stackTrace", threadId=thread)["stackFrames"]
-            assert (frame["name"], frame["line"]) == ("visit", line)
-            java.until(r"Breakpoint hit: .*petclinic\.Clinic\.page\(\)")
-            stood = time.monotonic()
-            java.stands_for(STANDS_S)
-            python.stands_for(STANDS_S - (time.monotonic() - stood))
-            assert not visit and not page
-            assert pods(node, api=namespace, petclinic=petclinic_namespace) == before
-            shown = python.request("evaluate", expression="DB_ADDR", frameId=frame["id"])
-            assert shown["result"] == f"'localhost:{ports[26379]}'"
-            java.ask("print greeting", 'greeting = "Welcome to the clinic"')
-            python.request("continue", threadId=thread)
-            java.ask("cont", "")
-        assert f"counted by {HERE}" in visit[0]
-        assert f'"host":"{HERE}"' in page[0] and "Basil" in page[0]
+        visit = cluster.submit(node.ask, namespace, "api", ":8000/visit", within_s=within_s)
+        page = cluster.submit(node.ask, petclinic_namespace, "petclinic", within_s=within_s)
+        thread = python.event("stopped")["body"]["threadId"]
+        [frame, *_] = python.request("stackTrace", threadId=thread)["stackFrames"]
+        assert (frame["name"], frame["line"]) == ("visit", line)
+        java.until(r"Breakpoint hit: .*petclinic\.Clinic\.page\(\)")
+        stood = time.monotonic()
+        run_the_frontend(node, namespace, idea)
+        debug_the_frontend(node, namespace, idea)
+        java.stands_for(STANDS_S - (time.monotonic() - stood))
+        python.stands_for(STANDS_S - (time.monotonic() - stood))
+        assert not visit.done() and not page.done()
+        assert pods(node, api=namespace, petclinic=petclinic_namespace) == before
+        shown = python.request("evaluate", expression="DB_ADDR", frameId=frame["id"])
+        assert shown["result"] == f"'localhost:{ports[26379]}'"
+        java.ask("print greeting", 'greeting = "Welcome to the clinic"')
+        python.request("continue", threadId=thread)
+        java.ask("cont", "")
+        assert f"counted by {HERE}" in visit.result()
+        assert f'"host":"{HERE}"' in page.result() and "Basil" in page.result()
     code.task(config["postDebugTask"])
     clinic.script("give back")
     assert "counted by api-" in node.ask(namespace, "api", ":8000/visit")
