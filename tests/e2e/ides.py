@@ -140,19 +140,18 @@ class VsCode(Ide):
 
     def task(self, label: str) -> str:
         """Run a task, and before it those that it depends on."""
-        task = self._task(label)
-        before = task.get("dependsOn", [])
+        self.before_task(label)
+        return self.shell(self.command(label))
+
+    def before_task(self, label: str) -> None:
+        before = self._task(label).get("dependsOn", [])
         for each in [before] if isinstance(before, str) else before:
             self.task(each)
-        return self.shell(self.command(label))
 
     def command(self, label: str) -> str:
         task = self._task(label)
         assert task["type"] == "shell" and "args" not in task, task
         return str(task["command"])
-
-    def labels(self) -> list[str]:
-        return [task["label"] for task in self._read("tasks.json")["tasks"]]
 
     def _task(self, label: str) -> dict[str, Any]:
         return _named(self._read("tasks.json")["tasks"], "label", label)

@@ -107,7 +107,7 @@ def test_intellij_runs_the_api_with_its_environment(
 
 @pytest.mark.usefixtures("unchanged")
 def test_vs_code_runs_the_api_in_a_session(node: Node, namespace: str, code: VsCode) -> None:
-    code.task("a session of api, without a process")
+    code.before_task("run api in its session")
     with code.program("/bin/sh", "-c", code.command("run api in its session")) as program:
         ask = lambda: node.ask(namespace, "api", ":8000/visit")  # noqa: E731
         wait_until("counted here", lambda: f"counted by {HERE}" in ask())
@@ -160,6 +160,7 @@ def dev_pod(node: Node, namespace: str, workload: str) -> dict[str, Any]:
     }
 
 
+@pytest.mark.timeout(420)  # the clinic is built and deployed in it, too
 @pytest.mark.usefixtures("unchanged")
 def test_debuggers_stand_at_a_breakpoint(
     node: Node,
@@ -176,6 +177,7 @@ def test_debuggers_stand_at_a_breakpoint(
     """
     config = code.launch("api (Python)")
     code.task(config["preLaunchTask"])
+    same_in_both(VsCode(clinic.folder, clinic.environ), clinic)
     clinic.before_launch("petclinic (debug)")
     source = code.folder / "api/server.py"
     line = source.read_text().splitlines().index('    (count,) = redis("INCR visits")') + 1
@@ -212,6 +214,17 @@ def test_debuggers_stand_at_a_breakpoint(
     clinic.script("give back")
     assert "counted by api-" in node.ask(namespace, "api", ":8000/visit")
     assert '"host":"petclinic-' in node.ask(petclinic_namespace, "petclinic")
+
+
+def same_in_both(code: VsCode, idea: IntelliJ) -> None:
+    """What one of the clinic's IDEs does is what the other does."""
+    config = code.launch("petclinic (Java)")
+    assert str(config["port"]) == idea.option("petclinic (debug)", "PORT")
+    for task, script in (
+        ("preLaunchTask", "take petclinic, with a debugger"),
+        ("postDebugTask", "give back"),
+    ):
+        assert code.command(config[task]) == idea.command(script)
 
 
 def pods(node: Node, **namespaces: str) -> dict[str, dict[str, Any]]:

@@ -6,11 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from .conftest import HERE, Node, dump, wait_until
 from .ides import IntelliJ
 from .petclinic import admit
 
 
+@pytest.mark.timeout(420)  # it may be built and deployed in it, too
 def test_the_clinic_is_developed_with_nothing_changed(
     node: Node, petclinic_namespace: str, clinic: IntelliJ
 ) -> None:
