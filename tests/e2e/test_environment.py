@@ -33,6 +33,9 @@ def explained(towline: Towline, *words: str) -> dict[str, dict[str, Any]]:
 
 
 def test_before_a_session_it_is_as_during_one(towline: Towline, namespace: str) -> None:
+    # What leads to a listener of the session is known during one only.
+    off = "names: off\nfiles: off\n"
+    towline.manifest(off + (towline.folder / "towline.yml").read_text())
     before = towline.run("env", "frontend", "-n", namespace, "-o", "json")
     assert before.returncode == 0, before.stderr
     assert "there is no session" in before.stderr
