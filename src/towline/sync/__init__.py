@@ -1,4 +1,6 @@
-"""The engine of sync mode will live here: a three-way merge of laptop and container.
+"""The engine of sync mode: a three-way merge of laptop and container.
 
-Nothing of it exists yet; `towline up` says so.
+`model`, `ignore` and `reconcile` decide and touch nothing. `scan` reads the laptop's
+folder, `replica` changes it, `remote` asks the agent to do the same on its side, `store`
+keeps the ancestor, and `loop` runs them in turn. Nothing here knows of sessions or pods.
 """
