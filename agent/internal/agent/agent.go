@@ -62,6 +62,7 @@ func New(session *config.Session) *Agent {
 	a.ssh = sshd.New(session.HostKey, session.ClientKey)
 	a.ssh.Tunnels = &tunnel.Tunnels{Budget: budget, Reverse: a.reverse}
 	a.ssh.Events = a.events
+	a.ssh.Boot = a.boot
 	a.ssh.Methods = func(owner any) control.Methods { return &methods{a, owner} }
 	a.lines = &line.Server{
 		Key: session.LineKey, KeepFor: time.Duration(session.KeepFor), Present: a.gate.Carriers,

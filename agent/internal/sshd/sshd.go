@@ -14,6 +14,7 @@ import (
 	"towline.dev/agent/internal/command"
 	"towline.dev/agent/internal/control"
 	"towline.dev/agent/internal/files"
+	foldersync "towline.dev/agent/internal/sync"
 	"towline.dev/agent/internal/tunnel"
 )
 
@@ -21,6 +22,7 @@ const (
 	user             = "towline"
 	controlSubsystem = "towline-control"
 	filesSubsystem   = "towline-files"
+	syncSubsystem    = "towline-sync"
 	// triesAtMost: the client has one key.
 	triesAtMost = 3
 	// envAtMost entries may be set for one command.
@@ -34,6 +36,8 @@ type Server struct {
 	Events  *control.Events
 	// Methods makes the control methods for a connection; owner tells whose they are.
 	Methods func(owner any) control.Methods
+	// Boot is another one for each start of the agent.
+	Boot string
 }
 
 var errOtherKey = errors.New("not the session's key")
@@ -130,17 +134,19 @@ func (s *Server) starts(request *ssh.Request, session *command.Session, owner an
 	if request.Type != "subsystem" {
 		return func() { session.Run(payload.Text) }, true
 	}
-	if payload.Text == filesSubsystem {
-		return func() {
-			_ = files.Serve(session.Channel)
-			_ = session.Channel.Close()
-		}, true
-	}
-	if payload.Text != controlSubsystem {
+	var serve func()
+	switch payload.Text {
+	case controlSubsystem:
+		serve = func() { _ = control.Serve(session.Channel, s.Methods(owner), s.Events) }
+	case syncSubsystem:
+		serve = func() { _ = foldersync.Serve(session.Channel, s.Boot) }
+	case filesSubsystem:
+		serve = func() { _ = files.Serve(session.Channel) }
+	default:
 		return nil, false
 	}
 	return func() {
-		_ = control.Serve(session.Channel, s.Methods(owner), s.Events)
+		serve()
 		_ = session.Channel.Close()
 	}, true
 }

@@ -1,0 +1,443 @@
+package sync
+
+import (
+	"bufio"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sort"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	framesAhead = 4
+	// together: what a program does to several files at once is told at once.
+	together = 3 * time.Millisecond
+	// unstableAgain: when a file that changed while it was read is read again.
+	unstableAgain = 300 * time.Millisecond
+	// pollEvery, where watches ran out.
+	pollEvery = 2 * time.Second
+	// largeFile: hashed again at most once in largeEvery, for one that grows for ever.
+	largeFile  = 1 << 20
+	largeEvery = time.Second
+)
+
+const markerName = ownPrefix + "marker"
+
+// Serve keeps one folder for one client, until the channel ends.
+func Serve(channel io.ReadWriter, boot string) error {
+	s := &session{
+		in: bufio.NewReaderSize(channel, 64<<10), out: writing{bufio.NewWriterSize(channel, 64<<10)},
+		dirty: map[string]bool{}, largeAt: map[string]time.Time{},
+	}
+	err := s.run(boot)
+	if err != nil && !errors.Is(err, io.EOF) {
+		_ = s.out.frame(frameRefused, short(nil, err.Error()))
+		_ = s.out.to.Flush()
+	}
+	return err
+}
+
+type session struct {
+	in      *bufio.Reader
+	out     writing
+	place   *place
+	tree    *tree
+	staging *staging
+	watcher *watcher
+	dirty   map[string]bool
+	largeAt map[string]time.Time
+	soon    *time.Timer
+	poll    <-chan time.Time
+	told    bool // that it polls
+}
+
+func (s *session) run(boot string) error {
+	first, err := readFrame(s.in)
+	if err != nil {
+		return err
+	}
+	if first.kind != frameOpen {
+		return fmt.Errorf("OPEN is expected, not frame %#x", first.kind)
+	}
+	incarnation, err := s.open(first.payload, boot)
+	if err != nil {
+		return err
+	}
+	defer s.place.close()
+	defer s.staging.discard()
+	if s.watcher != nil {
+		defer s.watcher.Close()
+	}
+	if err := s.out.frame(frameOpened, short(nil, incarnation)); err != nil {
+		return err
+	}
+	if err := s.scanned(); err != nil {
+		return err
+	}
+	return s.loop()
+}
+
+func (s *session) open(payload []byte, boot string) (incarnation string, err error) {
+	asked := &reading{left: payload}
+	version, flags := asked.u8(), asked.u8()
+	root, rules := asked.short(), asked.take(asked.u32())
+	if asked.err != nil {
+		return "", asked.err
+	}
+	if version != protocolVersion {
+		return "", fmt.Errorf("version %d of the protocol is not known", version)
+	}
+	ignore, err := ParseIgnore(rules)
+	if err != nil {
+		return "", err
+	}
+	if s.place, err = openPlace(root); err != nil {
+		return "", err
+	}
+	s.tree = newTree(s.place, ignore)
+	s.staging = newStaging(s.place)
+	s.soon = time.NewTimer(time.Hour)
+	s.soon.Stop()
+	if s.watcher, err = newWatcher(); err != nil {
+		s.poll = time.NewTicker(pollEvery).C
+	} else {
+		s.tree.watched = s.watcher.Watch
+	}
+	var stat unix.Stat_t
+	if err := unix.Fstat(s.place.fd, &stat); err != nil {
+		return "", err
+	}
+	if flags&1 != 0 {
+		boot, err = marker(s.place.path)
+	}
+	return fmt.Sprintf("%s-%x-%x", boot, stat.Dev, stat.Ino), err
+}
+
+// marker is what tells one claim from another, over restarts of the pod.
+func marker(root string) (string, error) {
+	path := filepath.Join(root, markerName)
+	found, err := os.ReadFile(path)
+	if err == nil && len(found) == 32 {
+		return string(found), nil
+	}
+	random := make([]byte, 16)
+	_, _ = rand.Read(random)
+	text := hex.EncodeToString(random)
+	return text, os.WriteFile(path, []byte(text), 0o644)
+}
+
+func (s *session) loop() error {
+	ended := make(chan error, 1)
+	frames := make(chan frame, framesAhead)
+	go func() {
+		defer close(frames)
+		for {
+			next, err := readFrame(s.in)
+			if err != nil {
+				ended <- err
+				return
+			}
+			frames <- next
+		}
+	}()
+	// Whoever leaves first: the reader must not wait for ever.
+	defer func() {
+		go func() {
+			for range frames {
+			}
+		}()
+	}()
+	var dirty <-chan []string
+	if s.watcher != nil {
+		dirty = s.watcher.Dirty
+	}
+	for {
+		var err error
+		select {
+		case next, ok := <-frames:
+			if !ok {
+				return <-ended
+			}
+			err = s.serve(next)
+		case paths, ok := <-dirty:
+			if !ok {
+				return errors.New("watching the folder ended")
+			}
+			for _, path := range paths {
+				s.dirty[path] = true
+			}
+			s.soon.Reset(together)
+		case <-s.soon.C:
+			err = s.lookAtDirty()
+		case <-s.poll:
+			err = s.scanned()
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// scanned looks at everything, and tells what is not as it was told.
+func (s *session) scanned() error {
+	if err := s.place.isThere(); err != nil {
+		return err
+	}
+	if err := s.tree.scan(); err != nil {
+		return err
+	}
+	if err := s.mayPoll(); err != nil {
+		return err
+	}
+	return s.tell(true)
+}
+
+// mayPoll begins to poll where not everything can be watched, and says so.
+func (s *session) mayPoll() error {
+	var failed error
+	if s.watcher != nil {
+		failed = s.watcher.Failed()
+	}
+	if s.told || failed == nil && s.poll == nil {
+		return nil
+	}
+	s.told = true
+	if s.poll == nil {
+		s.poll = time.NewTicker(pollEvery).C
+	}
+	text := fmt.Sprintf("the node has no more inotify watches (fs.inotify.max_user_watches, "+
+		"max_user_instances; %v): the container's folder is looked at every %v", failed, pollEvery)
+	return s.out.frame(frameNote, short(nil, text))
+}
+
+func (s *session) lookAtDirty() error {
+	if err := s.place.isThere(); err != nil {
+		return err
+	}
+	later := false
+	for path := range s.dirty {
+		if s.isTooSoon(path) {
+			later = true
+			continue
+		}
+		delete(s.dirty, path)
+		s.tree.look(path)
+	}
+	for path := range s.tree.unstable {
+		delete(s.tree.unstable, path)
+		s.dirty[path] = true
+		later = true
+	}
+	if later {
+		s.soon.Reset(unstableAgain)
+	}
+	if err := s.mayPoll(); err != nil {
+		return err
+	}
+	return s.tell(false)
+}
+
+func (s *session) isTooSoon(path string) bool {
+	entry := s.tree.entries[path]
+	if entry == nil || entry.Size < largeFile {
+		delete(s.largeAt, path)
+		return false
+	}
+	if time.Since(s.largeAt[path]) < largeEvery {
+		return true
+	}
+	s.largeAt[path] = time.Now()
+	return false
+}
+
+// tell sends what changed, and that this is all for now.
+func (s *session) tell(always bool) error {
+	if len(s.tree.unstable) > 0 {
+		s.soon.Reset(unstableAgain)
+	}
+	if len(s.tree.changed) == 0 && !always {
+		return nil
+	}
+	paths := make([]string, 0, len(s.tree.changed))
+	for path := range s.tree.changed {
+		paths = append(paths, path)
+	}
+	sort.Strings(paths)
+	clear(s.tree.changed)
+	var entries []byte
+	for _, path := range paths {
+		entry := Entry{}
+		if now := s.tree.entries[path]; now != nil {
+			entry = now.Entry
+		}
+		entries = appendNamed(entries, path, entry)
+		if len(entries) > entriesAtMost {
+			if err := s.out.frame(frameEntries, entries); err != nil {
+				return err
+			}
+			entries = entries[:0]
+		}
+	}
+	if err := s.out.frame(frameEntries, entries); err != nil {
+		return err
+	}
+	if err := s.out.frame(frameSettled); err != nil {
+		return err
+	}
+	return s.out.to.Flush()
+}
+
+func (s *session) serve(next frame) error {
+	asked := &reading{left: next.payload}
+	switch next.kind {
+	case frameRoom:
+		text := ""
+		if err := s.staging.room(asked.u64()); err != nil {
+			text = err.Error()
+		}
+		if err := s.out.frame(frameHasRoom, short(nil, text)); err != nil {
+			return err
+		}
+		return errors.Join(asked.err, s.out.to.Flush())
+	case frameFile:
+		named := asked.named()
+		if asked.err != nil {
+			return asked.err
+		}
+		if named.Kind != File || !staysInside(named.Path) {
+			return fmt.Errorf("%q cannot be received", named.Path)
+		}
+		s.staging.begin(named)
+	case frameContent:
+		s.staging.write(next.payload)
+	case frameAbandon:
+		s.staging.end()
+	case frameCommit:
+		return s.commit(asked)
+	case frameFetch:
+		return s.fetch(asked)
+	case frameRescan:
+		return s.scanned()
+	default:
+		return fmt.Errorf("frame %#x is not known", next.kind)
+	}
+	return nil
+}
+
+func (s *session) commit(asked *reading) error {
+	if err := s.place.isThere(); err != nil {
+		return err
+	}
+	s.staging.end()
+	applying := &applying{s.tree, s.staging}
+	count := asked.u32()
+	answer := binary.BigEndian.AppendUint32(nil, uint32(count))
+	blocked := map[string]bool{}
+	for range count {
+		err := s.operation(asked, applying, blocked)
+		if asked.err != nil {
+			return asked.err
+		}
+		status, text := statusOf(err)
+		answer = short(append(answer, status), text)
+	}
+	s.staging.discard()
+	if err := s.out.frame(frameDone, answer); err != nil {
+		return err
+	}
+	return s.tell(true)
+}
+
+// operation does one thing of a commit. What could not be put aside is not replaced.
+func (s *session) operation(asked *reading, applying *applying, blocked map[string]bool) error {
+	switch what := asked.u8(); what {
+	case 1:
+		named, beside, stays := asked.named(), asked.short(), asked.u8() == 1
+		if asked.err != nil {
+			return asked.err
+		}
+		err := applying.aside(named, beside, stays)
+		if err != nil {
+			blocked[named.Path] = true
+			s.tree.changed[named.Path] = true
+		}
+		return err
+	case 2:
+		was, wanted := asked.named(), asked.named()
+		if asked.err != nil {
+			return asked.err
+		}
+		if blocked[was.Path] {
+			return errOther
+		}
+		err := applying.change(was.Path, was.Entry, wanted.Entry)
+		if err != nil {
+			s.tree.changed[was.Path] = true
+		}
+		return err
+	default:
+		asked.err = fmt.Errorf("operation %d is not known", what)
+		return asked.err
+	}
+}
+
+// fetch sends files, one after the other, each if it is what the client thinks.
+func (s *session) fetch(asked *reading) error {
+	for range asked.u32() {
+		named := asked.named()
+		if asked.err != nil {
+			return asked.err
+		}
+		if err := s.send(named); err != nil {
+			return err
+		}
+	}
+	return errors.Join(asked.err, s.out.to.Flush())
+}
+
+func (s *session) send(named Named) error {
+	file, err := s.opened(named)
+	if err != nil {
+		s.dirty[named.Path] = true
+		s.soon.Reset(together)
+		return s.out.frame(frameFetched, short([]byte{isOther}, err.Error()))
+	}
+	defer file.Close()
+	if err := s.out.frame(frameFetched, short([]byte{done}, "")); err != nil {
+		return err
+	}
+	buffer := make([]byte, min(int64(dataAtMost), max(named.Size, 1)))
+	for left := named.Size; left > 0; {
+		n, err := file.Read(buffer[:min(int64(len(buffer)), left)])
+		if n > 0 {
+			left -= int64(n)
+			if err := s.out.frame(frameFetchContent, buffer[:n]); err != nil {
+				return err
+			}
+		}
+		if err != nil {
+			break // it became shorter: the digest will tell
+		}
+	}
+	return s.out.frame(frameFetchEnd)
+}
+
+func (s *session) opened(named Named) (*os.File, error) {
+	if !staysInside(named.Path) || s.tree.ignore.Hides(named.Path, false) {
+		return nil, fmt.Errorf("%q is not a path of this folder", named.Path)
+	}
+	var file *os.File
+	err := s.place.in(named.Path, func(fd int, name string) (err error) {
+		file, err = openFile(fd, name)
+		return err
+	})
+	return file, err
+}
