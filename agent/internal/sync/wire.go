@@ -14,7 +14,7 @@ const protocolVersion = 1
 
 // frameAtMost bytes of one frame; contents come in pieces of dataAtMost.
 const (
-	frameAtMost = 2 << 20
+	frameAtMost = 8 << 20
 	dataAtMost  = 256 << 10
 	// entriesAtMost bytes of entries go into one frame.
 	entriesAtMost = 256 << 10

@@ -44,8 +44,8 @@ async def together(*coroutines: Coroutine[Any, Any, Any]) -> tuple[Any, ...]:
     return tuple(task.result() for task in tasks)
 
 
-def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first error in a group, however deep it is."""
+def first_error(group: BaseException) -> BaseException:
+    """The first error in a group, however deep it is, or the error itself."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

@@ -26,7 +26,7 @@ _VERSION_CONTROL = frozenset(
 # Ours: temporary files, the marker of a claim.
 OWN_PREFIX = b".towline-"
 # These say what is synced; one that came from a container could change that.
-_RULES = frozenset({ST_NAME.encode(), OWN_NAME.encode()})
+RULES = frozenset({ST_NAME.encode(), OWN_NAME.encode()})
 
 _INCLUDES_AT_MOST = 32
 
@@ -104,21 +104,29 @@ class Ignore:
     def never(self, path: bytes) -> bool:
         """Whether a path is version control's or ours, which no rule takes back."""
         name = path[path.rfind(b"/") + 1 :]
-        return name.startswith(OWN_PREFIX) or path in _RULES or name.lower() in _VERSION_CONTROL
+        return name.startswith(OWN_PREFIX) or path in RULES or name.lower() in _VERSION_CONTROL
 
     def hides(self, path: bytes, *, is_folder: bool) -> bool:
         """Whether a path, or a folder that it is in, is ignored: for paths not walked to."""
         at = path.find(b"/")
         while at >= 0:
             above = path[:at]
-            if self.never(above):
-                return True
-            if not self.looks_into_ignored and self.by_rule(above, is_folder=True):
-                return True
-            if self.looks_into_ignored and self._last_ignores(above):
+            if self.skips(above, is_folder=True) and not self.enters_ignored(above):
                 return True
             at = path.find(b"/", at + 1)
         return self.skips(path, is_folder=is_folder)
+
+    def enters_ignored(self, folder: bytes) -> bool:
+        """Whether an ignored folder is walked all the same, for what is taken back in it."""
+        return self.looks_into_ignored and not self.never(folder) and not self._last_ignores(folder)
+
+    def may_go(self, path: bytes) -> bool:
+        """Whether an ignored path may be deleted where it keeps a folder from going."""
+        text = path.decode("utf-8", "surrogateescape")
+        for rule in self.first:
+            if rule.matches(text, is_folder=False):
+                return rule.may_go and not rule.takes_back and not self.never(path)
+        return False
 
     def _last_ignores(self, folder: bytes) -> bool:
         text = folder.decode("utf-8", "surrogateescape")

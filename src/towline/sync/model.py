@@ -21,11 +21,16 @@ PATH_BYTES_AT_MOST = 4096
 
 
 class Kind(StrEnum):
-    """What is kept in step; sockets, devices and FIFOs are not."""
+    """What is at a path.
+
+    OTHER is there and not synced: a socket, a device, a link that leads out, something that
+    cannot be read. It must not look like nothing, which would be a deletion.
+    """
 
     FILE = "f"
     FOLDER = "d"
     LINK = "l"
+    OTHER = "x"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,11 @@ def same(one: Entry | None, other: Entry | None) -> bool:
 def is_folder(entry: Entry | None) -> bool:
     """Whether there is a folder."""
     return entry is not None and entry.kind is Kind.FOLDER
+
+
+def is_other(entry: Entry | None) -> bool:
+    """Whether there is something that is not synced."""
+    return entry is not None and entry.kind is Kind.OTHER
 
 
 def parent(path: bytes) -> bytes:

@@ -20,6 +20,7 @@ from towline.sync.model import (
     Kind,
     Tree,
     is_folder,
+    is_other,
     parent,
     same,
     tree_order,
@@ -162,6 +163,7 @@ def reconcile(
         )
         for path in paths
     }
+    _hold_below_others(paths, decided, laptop, container)
     _keep_what_is_below(paths, decided, laptop, container)
     merge = _changes(paths, decided, ancestor, laptop, container, foreign)
     halts = () if accept_deletions or is_first else _halts(merge, ancestor, laptop, container)
@@ -216,6 +218,8 @@ def _decide(
     is_first: bool,
     stays_away: Callable[[], bool],
 ) -> _Decided:
+    if is_other(lap) or is_other(con):
+        return _HELD
     if same(lap, con):
         return _Decided(_Fate.BOTH, lap)
     if is_first:
@@ -255,6 +259,17 @@ def _all_below(paths: list[bytes], tops: frozenset[bytes]) -> frozenset[bytes]:
     return frozenset(below)
 
 
+def _hold_below_others(
+    paths: list[bytes], decided: dict[bytes, _Decided], laptop: Tree, container: Tree
+) -> None:
+    """A folder that cannot be read says nothing of what is in it."""
+    held: set[bytes] = set()
+    for path in paths:
+        if is_other(laptop.get(path)) or is_other(container.get(path)) or parent(path) in held:
+            held.add(path)
+            decided[path] = _HELD
+
+
 def _keep_what_is_below(
     paths: list[bytes], decided: dict[bytes, _Decided], laptop: Tree, container: Tree
 ) -> None:
@@ -268,7 +283,7 @@ def _keep_what_is_below(
                 it, laptop.get(path), container.get(path), is_shared=path in shared
             )
             decided[path] = it
-        if it.fate is _Fate.FOREIGN:
+        if it.fate is _Fate.FOREIGN or (it.fate is _Fate.HELD and path not in laptop):
             foreign.add(parent(path))
         elif it.fate is _Fate.HELD or it.target is not None:
             shared.add(parent(path))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from towline.sync.model import FOLDER, Entry, stays_inside
+from towline.sync.model import FOLDER, Entry, Kind, stays_inside
 from towline.sync.reconcile import (
     KEPT_BYTES_AT_MOST,
     Merge,
@@ -18,6 +18,9 @@ from towline.sync.reconcile import (
 )
 
 from .sides import do, file, put, put_aside, remove, tree
+
+
+OTHER = Entry(Kind.OTHER)
 
 
 def merged(a: dict, l: dict, c: dict, *, is_first: bool = False, **more) -> Merge:  # noqa: E741
@@ -114,6 +117,14 @@ def test_what_git_ignores_does_not_come_back() -> None:
     merge = merged(a, a, container, stays_away=lambda path: path in (b"dist", b"out"))
     assert paths(merge.laptop) == [(b"src", True)]
     assert merge.foreign == {b"out"}
+
+
+def test_what_cannot_be_read_is_no_deletion() -> None:
+    a = tree(d__x="1", f="2", z="3")
+    unreadable = {b"d": OTHER, b"f": OTHER, b"z": a[b"z"]}
+    assert merged(a, a, unreadable).is_quiet
+    assert merged(a, unreadable, a).is_quiet
+    assert merged({}, a, unreadable, is_first=True).container == ()
 
 
 @pytest.mark.parametrize("side", ["laptop", "container"])

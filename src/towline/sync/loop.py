@@ -1,0 +1,395 @@
+"""Scan → reconcile → stage → apply → save the ancestor, for as long as a session lasts."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from towline._kit.tasks import Tasks
+from towline.sync.events import Differed, InStep, Noted, NotSynced, Stopped, Told, shown
+from towline.sync.ignore import RULES, Ignore
+from towline.sync.model import Entry
+from towline.sync.place import Place
+from towline.sync.reconcile import (
+    Aside,
+    Change,
+    Halt,
+    Merge,
+    Reason,
+    reconcile,
+    reconcile_paths,
+)
+from towline.sync.remote import Remote, SyncHalted, remote_folder
+from towline.sync.replica import Replica, Status
+from towline.sync.scan import LaptopTree, read_ignore
+from towline.sync.store import Ancestor, Store, update
+from towline.sync.transfer import batches, keep, stage_here, stage_there
+from towline.sync.watch import watch
+from towline.transport.subsystem import Stream
+
+# More changed paths than this are found by one walk.
+_LOOKS_AT_MOST = 200
+# A file that changed while it was read is read again then.
+_UNSTABLE_AGAIN_S = 0.3
+# What could not be done is tried again: rights and room come back without a word.
+_FAILED_AGAIN_S = 10.0
+# The journal is written anew when it is so long, and longer than what it says.
+_JOURNAL_BYTES_AT_MOST = 8 << 20
+
+OpenStream = Callable[[], AbstractAsyncContextManager[Stream]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncedFolder:
+    """A pair of folders.
+
+    Attributes:
+        remote: an absolute path in the container.
+        state: what is kept of the pair on the laptop, for this session alone.
+        is_claim: the container's outlives the container.
+    """
+
+    local: Path
+    remote: str
+    state: Path
+    is_claim: bool = False
+
+
+class Resume:
+    """How a sync that stopped is told to go on."""
+
+    def __init__(self) -> None:
+        self._news = asyncio.Event()
+        self.accepts_deletions = False
+
+    def resume(self, *, accept_deletions: bool = False) -> None:
+        """Go on; with what would stop it again, if that is accepted."""
+        self.accepts_deletions = accept_deletions
+        self._news.set()
+
+    async def wait(self) -> None:
+        """Wait until somebody says so."""
+        self._news.clear()
+        await self._news.wait()
+
+
+class _RulesChanged(Exception):
+    """.stignore or .towlineignore is another one: both sides must begin anew."""
+
+
+async def keep_in_step(
+    folder: SyncedFolder, *, open_stream: OpenStream, told: Told, resume: Resume
+) -> None:
+    """Keep a folder in step until cancelled.
+
+    Args:
+        open_stream: opens a `towline-sync` channel of the session's connection.
+        resume: asked after `Stopped` was told.
+
+    Raises:
+        ConnectionLost: the channel ended. Begin again on the next connection: what was
+            under way is found out by the merge.
+        SyncHalted: a root is gone, or another one than before.
+        TowlineError: one of the folders cannot be used, or an ignore file is wrong.
+    """
+    while True:
+        ignore = await asyncio.to_thread(read_ignore, folder.local)
+        place = await asyncio.to_thread(Place, folder.local)
+        try:
+            await _with_rules(
+                folder, ignore, place, open_stream=open_stream, told=told, resume=resume
+            )
+        except _RulesChanged:
+            told(Noted(text="the ignore rules changed: both folders are looked at anew"))
+        finally:
+            place.close()
+
+
+async def _with_rules(
+    folder: SyncedFolder,
+    ignore: Ignore,
+    place: Place,
+    *,
+    open_stream: OpenStream,
+    told: Told,
+    resume: Resume,
+) -> None:
+    news = asyncio.Event()
+    tree = LaptopTree(place, ignore)
+    dirty: set[bytes] = set()
+
+    def note(text: str) -> None:
+        told(Noted(text=text))
+
+    def changed(paths: set[bytes]) -> None:
+        dirty.update(paths)
+        news.set()
+
+    async with open_stream() as stream, Tasks() as tasks:
+        tasks.start(watch(place.path, ignore=ignore, dirty=changed, told=note), name="sync: watch")
+        # The watch begins in the task's first step: nothing falls between it and the scan.
+        await asyncio.sleep(0)
+        scanning = tasks.start(asyncio.to_thread(tree.scan), name="sync: scan")
+        async with remote_folder(
+            stream,
+            root=folder.remote,
+            ignore=ignore,
+            told=note,
+            news=news,
+            is_claim=folder.is_claim,
+        ) as remote:
+            await scanning
+            store = await asyncio.to_thread(Store, folder.state)
+            try:
+                loop = _Loop(tree=tree, remote=remote, store=store, told=told, resume=resume)
+                loop.dirty, loop.news = dirty, news
+                await loop.run()
+            finally:
+                store.close()
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What became of a pass."""
+
+    settled: dict[bytes, Entry | None] = field(default_factory=dict)
+    in_container: int = 0
+    on_laptop: int = 0
+    became_foreign: set[bytes] = field(default_factory=set)
+    again_soon: bool = False
+    again_later: bool = False
+
+
+class _Loop:
+    """One pair of folders, as long as its channel and its rules last."""
+
+    def __init__(
+        self, *, tree: LaptopTree, remote: Remote, store: Store, told: Told, resume: Resume
+    ) -> None:
+        self._tree, self._remote, self._store = tree, remote, store
+        self._told, self._resume = told, resume
+        self._place = tree.place
+        self._replica = Replica(tree)
+        self._ancestor = Ancestor(remote.incarnation)
+        self._is_first = True
+        self._needs_all = True
+        self._complained: set[tuple[bytes, str]] = set()
+        self.dirty: set[bytes] = set()
+        self.news = asyncio.Event()
+
+    async def run(self) -> None:
+        found, why = await asyncio.to_thread(self._store.load, self._remote.incarnation)
+        if why is not None:
+            self._told(Noted(text=why))
+        if found is not None:
+            self._ancestor, self._is_first = found, False
+        is_told = False
+        while True:
+            started = time.monotonic()
+            self.news.clear()
+            outcome = await self._pass()
+            is_in_step = not (outcome.again_soon or outcome.again_later)
+            if is_in_step and (outcome.in_container or outcome.on_laptop or not is_told):
+                is_told = True
+                self._tell(outcome, time.monotonic() - started)
+            timeout_s = _FAILED_AGAIN_S if outcome.again_later else None
+            if outcome.again_soon or self._tree.unstable:
+                timeout_s = _UNSTABLE_AGAIN_S
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self.news.wait()
+            except TimeoutError:
+                self._needs_all = True
+                self.dirty |= self._tree.unstable
+                self._tree.unstable.clear()
+
+    def _tell(self, outcome: _Outcome, seconds: float) -> None:
+        self._told(
+            InStep(in_container=outcome.in_container, on_laptop=outcome.on_laptop, seconds=seconds)
+        )
+
+    async def _pass(self) -> _Outcome:
+        await self._look()
+        merge = await self._merged()
+        while merge.halts:
+            self._told(Stopped(halts=merge.halts))
+            await self._resume.wait()
+            self.dirty.add(b"")
+            await self._look()
+            self._needs_all = True
+            merge = await self._merged(accepts=self._resume.accepts_deletions)
+        outcome = _Outcome(settled=dict(merge.agreed))
+        if merge.is_quiet and not merge.agreed and not self._is_first:
+            return outcome
+        unkept = await self._keep(merge)
+        await self._do_there(merge, unkept, outcome)
+        await self._do_here(merge, outcome)
+        await self._save(merge, outcome)
+        return outcome
+
+    async def _look(self) -> None:
+        """Look at what may have changed on the laptop."""
+        paths, watched = set(self.dirty), self.dirty
+        watched.clear()
+        if paths & RULES:
+            raise _RulesChanged
+        became = await asyncio.to_thread(self._look_at, paths)
+        if became is not None:
+            text = f"{self._place.path} is not the folder any more that it was"
+            raise SyncHalted(Halt(Reason(became), "laptop", text))
+
+    def _look_at(self, paths: set[bytes]) -> str | None:
+        became = self._place.what_became()
+        if became is not None:
+            return became
+        try:
+            if b"" in paths or len(paths) > _LOOKS_AT_MOST:
+                self._tree.scan()
+            else:
+                for path in paths:
+                    self._tree.look(path)
+        except FileNotFoundError:
+            return self._place.what_became() or Reason.ROOT_GONE.value
+        self._tree.read_gitignores()
+        # It may have gone while it was walked: then nothing of that counts.
+        return self._place.what_became()
+
+    async def _merged(self, *, accepts: bool = False) -> Merge:
+        paths = self._tree.changed | self._remote.changed
+        self._tree.changed.clear()
+        self._remote.changed.clear()
+        sides = self._ancestor.entries, self._tree.entries, self._remote.entries
+        merge = None
+        if not self._needs_all and not self._is_first:
+            merge = reconcile_paths(
+                paths,
+                *sides,
+                foreign=self._ancestor.foreign,
+                stays_away=self._tree.stays_away,
+            )
+        if merge is None:
+            # In a thread, of copies: 50,000 entries would hold up the line's answers.
+            merge = await asyncio.to_thread(
+                partial(
+                    reconcile,
+                    *(dict(side) for side in sides),
+                    is_first=self._is_first,
+                    foreign=self._ancestor.foreign,
+                    stays_away=self._tree.stays_away,
+                    accept_deletions=accepts,
+                )
+            )
+        self._needs_all = False
+        return merge
+
+    async def _keep(self, merge: Merge) -> set[bytes]:
+        """Fetch what a first sync replaces; returns what did not come."""
+        if not merge.kept:
+            return set()
+        folder = self._store.folder / "kept" / time.strftime("%Y%m%dT%H%M%S")
+        kept, unkept = await keep(merge.kept, folder=folder, remote=self._remote)
+        for path, where in kept.items():
+            self._told(Differed(path=shown(path), kept=str(where)))
+        return unkept
+
+    async def _do_there(self, merge: Merge, unkept: set[bytes], outcome: _Outcome) -> None:
+        outcome.again_soon |= bool(unkept)
+        changes = [change for change in merge.container if change.path not in unkept]
+        asides: Sequence[Aside] = merge.asides
+        for batch in list(batches(changes)) or [()] * bool(asides):
+            reason = await stage_there(batch, place=self._place, remote=self._remote)
+            if reason is not None:
+                self._complain(b"", "container", reason)
+                outcome.again_later = True
+                return
+            results = await self._remote.commit(asides, batch)
+            for aside, (status, text) in zip(asides, results, strict=False):
+                if status == Status.DONE:
+                    beside = shown(aside.beside)
+                    self._told(Differed(path=shown(aside.path), kept=f"{beside} (container)"))
+                    self._needs_all = True
+                else:
+                    self._not_done(aside.path, "container", status, text, outcome)
+            done = self._count(batch, results[len(asides) :], "container", outcome)
+            self._remote.made(done)
+            outcome.in_container += len(done)
+            asides = ()
+
+    async def _do_here(self, merge: Merge, outcome: _Outcome) -> None:
+        for batch in batches(merge.laptop):
+            missing = await stage_here(batch, replica=self._replica, remote=self._remote)
+            results = await asyncio.to_thread(self._change, batch, missing)
+            done = self._count(batch, results, "laptop", outcome)
+            outcome.on_laptop += len(done)
+
+    def _change(self, batch: Sequence[Change], missing: dict[bytes, str]) -> list[tuple[int, str]]:
+        results: list[tuple[int, str]] = []
+        for change in batch:
+            if change.path in missing:
+                reason = missing[change.path]
+                is_other = reason == "changed meanwhile"
+                results.append((Status.OTHER if is_other else Status.FAILED, reason))
+            else:
+                results.append(self._replica.change(change))
+        self._replica.discard()
+        # What we made ourselves is no news.
+        self._tree.changed -= {change.path for change in batch}
+        return results
+
+    def _count(
+        self,
+        batch: Sequence[Change],
+        results: Sequence[tuple[int, str]],
+        side: str,
+        outcome: _Outcome,
+    ) -> list[Change]:
+        done = []
+        for change, (status, text) in zip(batch, results, strict=True):
+            if status == Status.DONE:
+                done.append(change)
+                outcome.settled[change.path] = change.new
+                self._complained -= {each for each in self._complained if each[0] == change.path}
+            elif status == Status.HOLDS:
+                # What stays in the folder is in nobody's way: the folder is the side's own
+                # now, or goes beside if something else is to be there.
+                outcome.settled[change.path] = None
+                if side == "container" and change.new is None:
+                    outcome.became_foreign.add(change.path)
+                outcome.again_soon |= change.new is not None
+                self._needs_all = True
+            else:
+                self._not_done(change.path, side, status, text, outcome)
+        return done
+
+    def _not_done(self, path: bytes, side: str, status: int, text: str, outcome: _Outcome) -> None:
+        self._needs_all = True
+        self.dirty.add(path)
+        if status == Status.FAILED and "while it was sent" not in text:
+            self._complain(path, side, text)
+            outcome.again_later = True
+        else:
+            outcome.again_soon = True
+
+    def _complain(self, path: bytes, side: str, text: str) -> None:
+        if (path, text) not in self._complained:
+            self._complained.add((path, text))
+            self._told(NotSynced(path=shown(path), side=side, reason=text))
+
+    async def _save(self, merge: Merge, outcome: _Outcome) -> None:
+        foreign = merge.foreign | outcome.became_foreign
+        is_same = foreign == self._ancestor.foreign
+        update(self._ancestor.entries, outcome.settled.items())
+        self._ancestor.foreign = foreign
+        was_first, self._is_first = self._is_first, False
+        if self._store.is_open and not was_first:
+            size = await asyncio.to_thread(
+                self._store.append, outcome.settled, None if is_same else foreign
+            )
+            if size < _JOURNAL_BYTES_AT_MOST:
+                return
+        await asyncio.to_thread(self._store.begin, self._ancestor)

@@ -1,0 +1,223 @@
+"""The container's folder, as the agent tells of it and changes it; docs/protocol.md.
+
+The agent is not trusted with the laptop: a path that leaves the root ends the sync, and
+what is never synced is not taken from it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+
+from towline._kit.tasks import Tasks
+from towline.errors import ConnectionLost, TowlineError
+from towline.sync import wire
+from towline.sync.ignore import Ignore
+from towline.sync.model import Entry, Kind, points_inside, stays_inside
+from towline.sync.reconcile import Aside, Change, Halt, Reason
+from towline.sync.store import update
+from towline.sync.wire import Frame, frame, pack_entry, short
+from towline.transport.subsystem import Stream
+
+_OTHER = Entry(Kind.OTHER)
+
+
+class SyncHalted(TowlineError):
+    """A root is not what it was; nothing was changed."""
+
+    def __init__(self, halt: Halt) -> None:
+        super().__init__(
+            f"sync stopped ({halt.reason}): {halt.text}", hint="nothing was deleted; look there"
+        )
+        self.halt = halt
+
+
+class Remote:
+    """The container's side.
+
+    Attributes:
+        entries: what is there, as last told.
+        changed: paths that were told since somebody last took them.
+        incarnation: of the root; another one is another folder.
+    """
+
+    def __init__(
+        self, stream: Stream, *, ignore: Ignore, told: Callable[[str], None], news: asyncio.Event
+    ) -> None:
+        self._stream, self._ignore, self._told = stream, ignore, told
+        self._coming: dict[bytes, Entry | None] = {}
+        self._settled = asyncio.Event()
+        self._answers: asyncio.Queue[tuple[Frame, bytes]] = asyncio.Queue(8)
+        self.entries: dict[bytes, Entry] = {}
+        self.changed: set[bytes] = set()
+        self._news = news
+        self.incarnation = ""
+
+    async def open(self, root: str, *, is_claim: bool) -> None:
+        """Say which folder it is; `read` must run to get on."""
+        rules = self._ignore.to_wire()
+        payload = bytes([wire.VERSION, is_claim]) + short(root.encode())
+        payload += struct.pack(">I", len(rules)) + rules
+        await self._stream.write(frame(Frame.OPEN, payload))
+
+    async def first_look(self) -> None:
+        """Wait until all of it was told."""
+        await self._settled.wait()
+
+    async def read(self) -> None:
+        """Take what the agent sends, for as long as the channel lasts.
+
+        Raises:
+            ConnectionLost: the channel ended.
+            SyncHalted: the root is gone, or another one.
+            TowlineError: the agent refused, or does not keep to the protocol.
+        """
+        while True:
+            size, number = wire.head(await self._stream.read_exactly(wire.HEAD_BYTES))
+            payload = await self._stream.read_exactly(size) if size else b""
+            try:
+                kind = Frame(number)
+            except ValueError as error:
+                raise wire.WireError(f"the agent sent a frame {number:#x}") from error
+            await self._take(kind, payload)
+
+    async def _take(self, kind: Frame, payload: bytes) -> None:
+        if kind is Frame.ENTRIES:
+            for path, entry in wire.unpack_entries(payload):
+                self._entry(path, entry)
+        elif kind is Frame.SETTLED:
+            update(self.entries, self._coming.items())
+            self.changed.update(self._coming)
+            self._coming.clear()
+            self._settled.set()
+            if self.changed:
+                self._news.set()
+        elif kind is Frame.NOTE:
+            self._told(_text(payload))
+        elif kind is Frame.REFUSED:
+            raise _refusal(_text(payload))
+        elif kind is Frame.OPENED:
+            self.incarnation = _text(payload)
+        else:
+            await self._answers.put((kind, payload))
+
+    def _entry(self, path: bytes, entry: Entry | None) -> None:
+        if not stays_inside(path):
+            raise wire.WireError(f"the agent names a path outside of the folder: {path!r}")
+        is_folder = entry is not None and entry.kind is Kind.FOLDER
+        if self._ignore.hides(path, is_folder=is_folder) and not (
+            # A folder that is walked all the same has entries of its own in it.
+            is_folder and self._ignore.enters_ignored(path)
+        ):
+            return
+        if entry is not None and entry.kind is Kind.LINK and not points_inside(path, entry.target):
+            entry = _OTHER
+        self._coming[path] = entry
+
+    async def _answer(self, *kinds: Frame) -> tuple[Frame, bytes]:
+        kind, payload = await self._answers.get()
+        if kind not in kinds:
+            raise wire.WireError(f"the agent answered with {kind.name}")
+        return kind, payload
+
+    async def has_room(self, size: int) -> str | None:
+        """Whether so many bytes can be staged: None, or what the agent says."""
+        await self._stream.write(frame(Frame.ROOM, struct.pack(">Q", size)))
+        _, payload = await self._answer(Frame.HAS_ROOM)
+        return _text(payload) or None
+
+    async def send(self, frames: bytes) -> None:
+        """Send FILE, CONTENT and ABANDON frames."""
+        await self._stream.write(frames)
+
+    async def commit(
+        self, asides: Sequence[Aside], changes: Sequence[Change]
+    ) -> list[tuple[int, str]]:
+        """Do it: a status and a text for each aside, then for each change."""
+        operations = [
+            b"\1" + pack_entry(each.path, each.entry) + short(each.beside) + bytes([each.stays])
+            for each in asides
+        ]
+        operations += [
+            b"\2" + pack_entry(each.path, each.old) + pack_entry(each.path, each.new)
+            for each in changes
+        ]
+        payload = struct.pack(">I", len(operations)) + b"".join(operations)
+        await self._stream.write(frame(Frame.COMMIT, payload))
+        _, answer = await self._answer(Frame.DONE)
+        results = wire.unpack_results(answer)
+        if len(results) != len(operations):
+            raise wire.WireError("the agent did not answer for each operation")
+        return results
+
+    async def fetch(
+        self, wanted: Sequence[tuple[bytes, Entry]]
+    ) -> AsyncIterator[tuple[int, bytes | None]]:
+        """Files, in order: pieces of each (the number, bytes), then (the number, None).
+
+        One that is not there any more has no pieces.
+        """
+        payload = struct.pack(">I", len(wanted))
+        payload += b"".join(pack_entry(path, entry) for path, entry in wanted)
+        await self._stream.write(frame(Frame.FETCH, payload))
+        for number in range(len(wanted)):
+            _, answer = await self._answer(Frame.FETCHED)
+            is_there = answer[:1] == b"\0"
+            while is_there:
+                kind, piece = await self._answer(Frame.FETCH_CONTENT, Frame.FETCH_END)
+                if kind is Frame.FETCH_END:
+                    break
+                yield number, piece
+            yield number, None
+
+    def made(self, changes: Iterable[Change]) -> None:
+        """Note what the agent did for us, of which it tells nothing more."""
+        update(self.entries, ((change.path, change.new) for change in changes))
+
+    async def rescan(self) -> None:
+        """Ask for a look at everything, and wait for it."""
+        self._settled.clear()
+        await self._stream.write(frame(Frame.RESCAN))
+        await self._settled.wait()
+
+
+def _text(payload: bytes) -> str:
+    return payload[2:].decode(errors="replace")
+
+
+def _refusal(text: str) -> TowlineError:
+    reason, _, rest = text.partition(": ")
+    if reason in {each.value for each in Reason}:
+        return SyncHalted(Halt(Reason(reason), "container", rest))
+    return TowlineError(f"the container's folder cannot be synced: {text}")
+
+
+@asynccontextmanager
+async def remote_folder(
+    stream: Stream,
+    *,
+    root: str,
+    ignore: Ignore,
+    told: Callable[[str], None],
+    news: asyncio.Event,
+    is_claim: bool = False,
+) -> AsyncIterator[Remote]:
+    """The container's folder, looked at, for as long as the block lasts.
+
+    Args:
+        told: gets what the user should know.
+        news: set when the container changed.
+
+    Raises:
+        ConnectionLost, SyncHalted, TowlineError: as `Remote.read`, at any time.
+    """
+    remote = Remote(stream, ignore=ignore, told=told, news=news)
+    async with Tasks() as tasks:
+        tasks.start(remote.read(), name="sync: agent")
+        await remote.open(root, is_claim=is_claim)
+        await remote.first_look()
+        if not remote.incarnation:
+            raise ConnectionLost("the agent did not say which folder it has")
+        yield remote

@@ -1,0 +1,258 @@
+"""The laptop's tree, looked at: as the agent's internal/sync/scan.go looks at its own.
+
+Blocking: run in a thread, one call at a time.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from towline.errors import ManifestError
+from towline.sync.ignore import (
+    GIT_NAME,
+    OWN_NAME,
+    OWN_PREFIX,
+    ST_NAME,
+    Ignore,
+    Rule,
+    git_rules,
+    syncthing_rules,
+)
+from towline.sync.model import (
+    FOLDER,
+    PATH_BYTES_AT_MOST,
+    Entry,
+    Kind,
+    parent,
+    points_inside,
+    same,
+)
+from towline.sync.place import TEMPORARY, Identity, Place, digest, identity, open_file
+
+# The clock of a file system is coarse: a file that changed so shortly before it was hashed
+# may have changed behind that without a trace in its stat.
+_YOUNG_NS = 2_000_000_000
+# Temporary files that nobody wrote to for so long are of a client that died.
+_LEFTOVER_S = 60.0
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+_OTHER = Entry(Kind.OTHER)
+
+
+def read_ignore(root: Path) -> Ignore:
+    """The rules of the folder's .stignore and .towlineignore.
+
+    Raises:
+        ManifestError: a line of them cannot be understood, or a file cannot be read.
+    """
+    own = _text(root / OWN_NAME)
+    return Ignore(
+        first=syncthing_rules(
+            _text(root / ST_NAME) or "", included=lambda name: _included(root, name)
+        ),
+        last=git_rules(own or ""),
+    )
+
+
+def _included(root: Path, name: str) -> str:
+    text = _text(root / name)
+    if text is None:
+        raise ManifestError(f"{root / ST_NAME}: there is no file {name} to include")
+    return text
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text("utf-8", "surrogateescape")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ManifestError(f"{path} cannot be read: {error.strerror}") from error
+
+
+class LaptopTree:
+    """What was last seen in the laptop's folder.
+
+    Attributes:
+        entries: by path.
+        changed: paths whose entries became others since somebody last took them.
+        unstable: files that changed while they were read: to be looked at again.
+    """
+
+    def __init__(self, place: Place, ignore: Ignore) -> None:
+        self.place = place
+        self.ignore = ignore
+        self.entries: dict[bytes, Entry] = {}
+        self.changed: set[bytes] = set()
+        self.unstable: set[bytes] = set()
+        self._known: dict[bytes, tuple[Identity, bool]] = {}
+        self._stays_away = Ignore()
+        self._git_files: dict[bytes, bytes] = {}
+
+    def scan(self) -> None:
+        """Look at everything."""
+        seen: set[bytes] = set()
+        self._walk(self.place.name, b"", seen)
+        for path in self.entries.keys() - seen:
+            self._forget(path)
+
+    def look(self, path: bytes) -> None:
+        """Look at one path anew, and at what is below it."""
+        if not path:
+            self.scan()
+            return
+        if self.ignore.hides(path, is_folder=False) and self.ignore.hides(path, is_folder=True):
+            return
+        seen: set[bytes] = set()
+        try:
+            with self.place.folder(parent(path)) as folder:
+                name = path[path.rfind(b"/") + 1 :]
+                found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            self._one(self.place.name + b"/" + path, path, found, seen)
+        except OSError as error:
+            if error.errno not in _ABSENT:
+                return  # nothing can be known of it now
+        was = self.entries.get(path)
+        if was is None and not seen:
+            return
+        if was is not None and was.kind is not Kind.FOLDER and path in seen and len(seen) == 1:
+            # A file, before and now; only a folder has anything below it.
+            return
+        below = path + b"/"
+        for each in [p for p in self.entries if p == path or p.startswith(below)]:
+            if each not in seen:
+                self._forget(each)
+
+    def at(self, path: bytes, folder: int, name: bytes) -> tuple[Entry | None, Identity | None]:
+        """What is at a path now, without what is below it: for a change that is to be made."""
+        try:
+            found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return None, None
+        is_folder = stat.S_ISDIR(found.st_mode)
+        if self.ignore.skips(path, is_folder=is_folder):
+            return _OTHER, None
+        if is_folder:
+            return FOLDER, None
+        self._one(self.place.name + b"/" + path, path, found, set())
+        if path in self.unstable:
+            return _OTHER, None
+        return self.entries.get(path), self._known[path][0] if path in self._known else None
+
+    def record(self, path: bytes, entry: Entry | None, folder: int, name: bytes) -> None:
+        """Keep what was made, so that it need not be read again."""
+        if entry is None:
+            self._forget(path)
+            return
+        found = identity(os.stat(name, dir_fd=folder, follow_symlinks=False))
+        self.entries[path] = entry
+        self._known[path] = (found, True)
+
+    def stays_away(self, path: bytes) -> bool:
+        """Whether some .gitignore ignores a path, so that it does not come to the laptop."""
+        return self._stays_away.hides(path, is_folder=False) or self._stays_away.hides(
+            path, is_folder=True
+        )
+
+    def read_gitignores(self) -> None:
+        """Read each .gitignore that was not read as it is."""
+        ending = b"/" + GIT_NAME.encode()
+        now = {
+            path: entry.digest
+            for path, entry in self.entries.items()
+            if entry.kind is Kind.FILE and (b"/" + path).endswith(ending)
+        }
+        if now == self._git_files:
+            return
+        rules: list[Rule] = []
+        for path in sorted(now, key=lambda path: path.count(b"/")):
+            with suppress(OSError):
+                text = (self.place.path / os.fsdecode(path)).read_text("utf-8", "surrogateescape")
+                rules += git_rules(text, base=parent(path))
+        self._git_files, self._stays_away = now, Ignore(last=tuple(rules))
+
+    def _forget(self, path: bytes) -> None:
+        if self.entries.pop(path, None) is not None:
+            self.changed.add(path)
+        self._known.pop(path, None)
+
+    def _walk(self, full: bytes, path: bytes, seen: set[bytes]) -> None:
+        with os.scandir(full) as found:
+            for item in found:
+                name = item.name
+                if name.startswith(OWN_PREFIX):
+                    _sweep(item)
+                    continue
+                below = path + b"/" + name if path else name
+                try:
+                    self._one(item.path, below, item.stat(follow_symlinks=False), seen)
+                except OSError as error:
+                    if error.errno not in _ABSENT:
+                        self._note(below, _OTHER, None, seen)
+
+    def _one(self, full: bytes, path: bytes, found: os.stat_result, seen: set[bytes]) -> None:
+        is_folder = stat.S_ISDIR(found.st_mode)
+        if self.ignore.skips(path, is_folder=is_folder):
+            if is_folder and self.ignore.enters_ignored(path):
+                before = len(seen)
+                self._walk(full, path, seen)
+                if len(seen) > before:
+                    self._note(path, FOLDER, None, seen)
+            return
+        if len(path) > PATH_BYTES_AT_MOST:
+            return
+        if is_folder:
+            self._note(path, FOLDER, None, seen)
+            self._walk(full, path, seen)
+        elif stat.S_ISLNK(found.st_mode):
+            target = os.readlink(full)  # noqa: PTH115
+            link = Entry(Kind.LINK, mtime_ns=found.st_mtime_ns, target=target)
+            is_inside = points_inside(path, target)
+            self._note(path, link if is_inside else _OTHER, identity(found), seen)
+        elif stat.S_ISREG(found.st_mode):
+            self._file(full, path, identity(found), seen)
+        else:
+            self._note(path, _OTHER, None, seen)
+
+    def _file(self, full: bytes, path: bytes, now: Identity, seen: set[bytes]) -> None:
+        was = self._known.get(path)
+        if was == (now, False) and self.entries[path].kind is Kind.FILE:
+            seen.add(path)
+            return
+        fd = open_file(full)
+        try:
+            content, now, is_at_rest = digest(fd)
+        finally:
+            os.close(fd)
+        if not is_at_rest:
+            # Not what it was and not yet what it will be: as it was, until it is at rest.
+            self.unstable.add(path)
+            if path in self.entries:
+                seen.add(path)
+            return
+        entry = Entry(Kind.FILE, bool(now.mode & 0o100), now.mtime_ns, now.size, content)
+        self._note(path, entry, now, seen)
+
+    def _note(self, path: bytes, entry: Entry, now: Identity | None, seen: set[bytes]) -> None:
+        seen.add(path)
+        was = self.entries.get(path)
+        if was is None or not same(was, entry):
+            self.entries[path] = entry
+            self.changed.add(path)
+        if now is not None:
+            age_ns = time.time_ns() - max(now.mtime_ns, now.ctime_ns)
+            self._known[path] = (now, age_ns < _YOUNG_NS)
+        else:
+            self._known.pop(path, None)
+
+
+def _sweep(item: os.DirEntry[bytes]) -> None:
+    """Remove a temporary file that somebody left behind."""
+    if item.name.startswith(TEMPORARY):
+        with suppress(OSError):
+            if time.time() - item.stat(follow_symlinks=False).st_ctime > _LEFTOVER_S:
+                os.unlink(item.path)  # noqa: PTH108

@@ -1,0 +1,195 @@
+"""Contents of files, from one side to the other: whole ones, in bounded memory."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from towline.sync.model import Entry, Kind, parent
+from towline.sync.place import Place, open_file
+from towline.sync.reconcile import Change
+from towline.sync.remote import Remote
+from towline.sync.replica import Receiving, Replica
+from towline.sync.wire import CONTENT_BYTES, Frame, frame, pack_entry
+
+# Many small files go in one write: what is gathered before it is sent.
+_BLOCK_BYTES = 256 << 10
+# What is fetched is written by a thread in portions, since each takes a turn of the loop.
+_PORTION_BYTES = 1 << 20
+_PORTION_PIECES = 512
+# Room is asked for before the first byte of more than this.
+_ASKS_ROOM_BYTES = 1 << 20
+# What is staged before anything is renamed; a branch switch of 3,000 files is one batch.
+_BATCH_BYTES = 256 << 20
+_BATCH_CHANGES = 10_000
+_BATCH_PATH_BYTES = 2 << 20
+
+
+def batches(changes: Sequence[Change]) -> Iterator[tuple[Change, ...]]:
+    """Changes in order, in batches that can be staged at once."""
+    batch: list[Change] = []
+    size = path_bytes = 0
+    for change in changes:
+        size += change.new.size if change.new is not None else 0
+        path_bytes += 2 * len(change.path)
+        is_full = (
+            size > _BATCH_BYTES or len(batch) >= _BATCH_CHANGES or path_bytes > _BATCH_PATH_BYTES
+        )
+        if batch and is_full:
+            yield tuple(batch)
+            batch = []
+            size = change.new.size if change.new is not None else 0
+            path_bytes = 2 * len(change.path)
+        batch.append(change)
+    if batch:
+        yield tuple(batch)
+
+
+async def stage_there(changes: Iterable[Change], *, place: Place, remote: Remote) -> str | None:
+    """Send the files of a batch to the agent; None, or why it cannot take them."""
+    files = [
+        (change.path, change.new)
+        for change in changes
+        if change.new is not None and change.new.kind is Kind.FILE
+    ]
+    size = sum(entry.size for _, entry in files)
+    if size > _ASKS_ROOM_BYTES and (reason := await remote.has_room(size)):
+        return reason
+    blocks = _blocks(files, place)
+    while block := await asyncio.to_thread(next, blocks, b""):
+        await remote.send(block)
+    return None
+
+
+def _blocks(files: Iterable[tuple[bytes, Entry]], place: Place) -> Iterator[bytes]:
+    """Frames with the files' contents, as many as make a good write."""
+    block = bytearray()
+    for path, entry in files:
+        block += frame(Frame.FILE, pack_entry(path, entry))
+        left = entry.size
+        for content in _contents(path, left, place):
+            block += frame(Frame.CONTENT, content)
+            left -= len(content)
+            if len(block) >= _BLOCK_BYTES:
+                yield bytes(block)
+                block.clear()
+        if left:
+            # It is gone, or became shorter: the next look tells.
+            block += frame(Frame.ABANDON)
+    if block:
+        yield bytes(block)
+
+
+def _contents(path: bytes, size: int, place: Place) -> Iterator[bytes]:
+    with suppress(OSError), place.folder(parent(path)) as folder:
+        fd = open_file(path[path.rfind(b"/") + 1 :], folder=folder)
+        try:
+            while size > 0 and (content := os.read(fd, min(size, CONTENT_BYTES))):
+                size -= len(content)
+                yield content
+        finally:
+            os.close(fd)
+
+
+class Fetching:
+    """Files that come from the container, written under temporary names."""
+
+    def __init__(self, wanted: Sequence[tuple[bytes, Entry]], replica: Replica) -> None:
+        self._wanted = wanted
+        self._replica = replica
+        self._now: Receiving | None = None
+        self._at = -1
+        self.reasons: dict[bytes, str] = {}
+
+    def take(self, pieces: Iterable[tuple[int, bytes | None]]) -> None:
+        """Write pieces; blocking."""
+        for number, piece in pieces:
+            path, entry = self._wanted[number]
+            if number != self._at:
+                self._begin(number, path, entry)
+            try:
+                if piece is None:
+                    self._end(path)
+                elif self._now is not None:
+                    self._now.write(piece)
+            except OSError as error:
+                self._fail(path, error)
+
+    def _begin(self, number: int, path: bytes, entry: Entry) -> None:
+        self._at = number
+        try:
+            self._now = self._replica.begin(path, entry)
+        except OSError as error:
+            self._fail(path, error)
+
+    def _end(self, path: bytes) -> None:
+        receiving, self._now = self._now, None
+        if receiving is not None and not receiving.finish():
+            self.reasons.setdefault(path, "changed meanwhile")
+
+    def _fail(self, path: bytes, error: OSError) -> None:
+        self.reasons[path] = error.strerror or str(error)
+        receiving, self._now = self._now, None
+        if receiving is not None:
+            receiving.give_up()
+
+
+async def stage_here(
+    changes: Iterable[Change], *, replica: Replica, remote: Remote
+) -> dict[bytes, str]:
+    """Fetch the files of a batch; returns those that did not come, and why."""
+    wanted = [
+        (change.path, change.new)
+        for change in changes
+        if change.new is not None and change.new.kind is Kind.FILE
+    ]
+    if not wanted:
+        return {}
+    fetching = Fetching(wanted, replica)
+    portion: list[tuple[int, bytes | None]] = []
+    size = 0
+    async for number, piece in remote.fetch(wanted):
+        portion.append((number, piece))
+        size += len(piece or b"")
+        if size >= _PORTION_BYTES or len(portion) >= _PORTION_PIECES:
+            await asyncio.to_thread(fetching.take, portion)
+            portion, size = [], 0
+    await asyncio.to_thread(fetching.take, portion)
+    return fetching.reasons
+
+
+async def keep(
+    wanted: Sequence[tuple[bytes, Entry]], *, folder: Path, remote: Remote
+) -> tuple[dict[bytes, Path], set[bytes]]:
+    """Fetch what a first sync replaces into a folder: where each is, and what did not come."""
+    files = [pair for pair in wanted if pair[1].kind is Kind.FILE]
+    kept: dict[bytes, Path] = {}
+    content: list[bytes] = []
+    for path, entry in wanted:
+        if entry.kind is Kind.LINK:
+            kept[path] = await asyncio.to_thread(_write, folder, path, entry.target)
+    async for number, piece in remote.fetch(files):
+        path, entry = files[number]
+        if piece is not None:
+            content.append(piece)
+            continue
+        whole = b"".join(content)
+        content = []
+        if _is(entry, whole):
+            kept[path] = await asyncio.to_thread(_write, folder, path, whole)
+    return kept, {path for path, _ in wanted} - kept.keys()
+
+
+def _is(entry: Entry, content: bytes) -> bool:
+    return hashlib.sha256(content).digest() == entry.digest
+
+
+def _write(folder: Path, path: bytes, content: bytes) -> Path:
+    target = folder / os.fsdecode(path)
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    target.write_bytes(content)
+    return target
