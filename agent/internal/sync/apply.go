@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"math"
 	"os"
 	"time"
 
@@ -44,16 +45,13 @@ func newStaging(p *place) *staging {
 	return &staging{place: p, files: map[string]*stagedFile{}}
 }
 
-// room tells whether so much can be staged.
-func (s *staging) room(bytes uint64) error {
+// room gives how many bytes can be staged, as far as that can be known.
+func (s *staging) room() uint64 {
 	var stat unix.Statfs_t
 	if err := unix.Fstatfs(s.place.fd, &stat); err != nil {
-		return nil // then writing will tell
+		return math.MaxInt64 // then writing will tell
 	}
-	if free := stat.Bavail * uint64(stat.Bsize); bytes > free {
-		return fmt.Errorf("no room: %d MB are needed, %d MB are free", bytes>>20, free>>20)
-	}
-	return nil
+	return stat.Bavail * uint64(stat.Bsize)
 }
 
 func (s *staging) begin(n Named) {

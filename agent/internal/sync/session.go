@@ -20,6 +20,9 @@ const (
 	framesAhead = 4
 	// together: what a program does to several files at once is told at once.
 	together = 3 * time.Millisecond
+	// writtenAfter: a file that is open for writing is looked at when it is closed, or then:
+	// a save empties the file first, and nobody is to see that.
+	writtenAfter = 300 * time.Millisecond
 	// unstableAgain: when a file that changed while it was read is read again.
 	unstableAgain = 300 * time.Millisecond
 	// pollEvery, where watches ran out.
@@ -55,6 +58,9 @@ type session struct {
 	dirty   map[string]bool
 	largeAt map[string]time.Time
 	soon    *time.Timer
+	// open files that are being written, since when
+	open    map[string]time.Time
+	written *time.Timer
 	poll    <-chan time.Time
 	told    bool // that it polls
 }
@@ -67,7 +73,7 @@ func (s *session) run(boot string) error {
 	if first.kind != frameOpen {
 		return fmt.Errorf("OPEN is expected, not frame %#x", first.kind)
 	}
-	incarnation, err := s.open(first.payload, boot)
+	incarnation, err := s.opens(first.payload, boot)
 	if err != nil {
 		return err
 	}
@@ -85,7 +91,7 @@ func (s *session) run(boot string) error {
 	return s.loop()
 }
 
-func (s *session) open(payload []byte, boot string) (incarnation string, err error) {
+func (s *session) opens(payload []byte, boot string) (incarnation string, err error) {
 	asked := &reading{left: payload}
 	version, flags := asked.u8(), asked.u8()
 	root, rules := asked.short(), asked.take(asked.u32())
@@ -106,6 +112,9 @@ func (s *session) open(payload []byte, boot string) (incarnation string, err err
 	s.staging = newStaging(s.place)
 	s.soon = time.NewTimer(time.Hour)
 	s.soon.Stop()
+	s.written = time.NewTimer(time.Hour)
+	s.written.Stop()
+	s.open = map[string]time.Time{}
 	if s.watcher, err = newWatcher(); err != nil {
 		s.poll = time.NewTicker(pollEvery).C
 	} else {
@@ -155,7 +164,7 @@ func (s *session) loop() error {
 			}
 		}()
 	}()
-	var dirty <-chan []string
+	var dirty <-chan []event
 	if s.watcher != nil {
 		dirty = s.watcher.Dirty
 	}
@@ -167,22 +176,53 @@ func (s *session) loop() error {
 				return <-ended
 			}
 			err = s.serve(next)
-		case paths, ok := <-dirty:
+		case seen, ok := <-dirty:
 			if !ok {
 				return errors.New("watching the folder ended")
 			}
-			for _, path := range paths {
-				s.dirty[path] = true
-			}
-			s.soon.Reset(together)
+			s.gather(seen)
 		case <-s.soon.C:
 			err = s.lookAtDirty()
+		case <-s.written.C:
+			s.closeWritten()
 		case <-s.poll:
 			err = s.scanned()
 		}
 		if err != nil {
 			return err
 		}
+	}
+}
+
+func (s *session) gather(seen []event) {
+	for _, each := range seen {
+		if each.isOpen {
+			if len(s.open) == 0 {
+				s.written.Reset(writtenAfter)
+			}
+			if _, ok := s.open[each.path]; !ok {
+				s.open[each.path] = time.Now()
+			}
+			continue
+		}
+		delete(s.open, each.path)
+		s.dirty[each.path] = true
+		s.soon.Reset(together)
+	}
+}
+
+// closeWritten looks at files whose writers go on, or were killed.
+func (s *session) closeWritten() {
+	for path, since := range s.open {
+		if time.Since(since) < writtenAfter {
+			continue
+		}
+		delete(s.open, path)
+		s.dirty[path] = true
+		s.soon.Reset(together)
+	}
+	if len(s.open) > 0 {
+		s.written.Reset(writtenAfter / 2)
 	}
 }
 
@@ -299,14 +339,11 @@ func (s *session) serve(next frame) error {
 	asked := &reading{left: next.payload}
 	switch next.kind {
 	case frameRoom:
-		text := ""
-		if err := s.staging.room(asked.u64()); err != nil {
-			text = err.Error()
-		}
-		if err := s.out.frame(frameHasRoom, short(nil, text)); err != nil {
+		free := binary.BigEndian.AppendUint64(nil, s.staging.room())
+		if err := s.out.frame(frameHasRoom, free); err != nil {
 			return err
 		}
-		return errors.Join(asked.err, s.out.to.Flush())
+		return s.out.to.Flush()
 	case frameFile:
 		named := asked.named()
 		if asked.err != nil {

@@ -18,11 +18,17 @@ const watchFor = unix.IN_CREATE | unix.IN_MODIFY | unix.IN_CLOSE_WRITE | unix.IN
 // eventsAhead of batches that wait for the session, which may be hashing.
 const eventsAhead = 64
 
+// event is a path to look at again; isOpen: its writer still has it open.
+type event struct {
+	path   string
+	isOpen bool
+}
+
 // watcher tells which paths to look at again. An empty path is all of them.
 type watcher struct {
 	file   *os.File
 	fd     int
-	Dirty  chan []string
+	Dirty  chan []event
 	mu     gosync.Mutex
 	folder map[int32]string
 	// failed is why a folder could not be watched: then the session polls.
@@ -36,7 +42,7 @@ func newWatcher() (*watcher, error) {
 	}
 	w := &watcher{
 		file: os.NewFile(uintptr(fd), "inotify"), fd: fd,
-		Dirty: make(chan []string, eventsAhead), folder: map[int32]string{},
+		Dirty: make(chan []event, eventsAhead), folder: map[int32]string{},
 	}
 	go w.read()
 	return w, nil
@@ -82,11 +88,11 @@ func (w *watcher) read() {
 	}
 }
 
-func (w *watcher) paths(events []byte) []string {
+func (w *watcher) paths(events []byte) []event {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	seen := map[string]bool{}
-	var paths []string
+	seen := map[event]bool{}
+	var paths []event
 	for len(events) >= unix.SizeofInotifyEvent {
 		wd := int32(binary.NativeEndian.Uint32(events))
 		mask := binary.NativeEndian.Uint32(events[4:])
@@ -106,9 +112,13 @@ func (w *watcher) paths(events []byte) []string {
 				continue // ours
 			}
 		}
-		if ok && !seen[path] {
-			seen[path] = true
-			paths = append(paths, path)
+		isOpen := mask&(unix.IN_MODIFY|unix.IN_CREATE) != 0 && mask&unix.IN_ISDIR == 0
+		one := event{path, isOpen}
+		if ok && !seen[one] {
+			// In order: what was closed may be opened again.
+			delete(seen, event{path, !isOpen})
+			seen[one] = true
+			paths = append(paths, one)
 		}
 	}
 	return paths

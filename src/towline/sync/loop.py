@@ -29,7 +29,7 @@ from towline.sync.replica import Replica, Status
 from towline.sync.scan import LaptopTree, read_ignore
 from towline.sync.store import Ancestor, Store, update
 from towline.sync.transfer import batches, keep, stage_here, stage_there
-from towline.sync.watch import watch
+from towline.sync.watch import watching
 from towline.transport.subsystem import Stream
 
 # More changed paths than this are found by one walk.
@@ -130,10 +130,11 @@ async def _with_rules(
         dirty.update(paths)
         news.set()
 
-    async with open_stream() as stream, Tasks() as tasks:
-        tasks.start(watch(place.path, ignore=ignore, dirty=changed, told=note), name="sync: watch")
-        # The watch begins in the task's first step: nothing falls between it and the scan.
-        await asyncio.sleep(0)
+    async with (
+        open_stream() as stream,
+        Tasks() as tasks,
+        watching(tree, dirty=changed, told=note),
+    ):
         scanning = tasks.start(asyncio.to_thread(tree.scan), name="sync: scan")
         async with remote_folder(
             stream,
@@ -302,11 +303,10 @@ class _Loop:
         changes = [change for change in merge.container if change.path not in unkept]
         asides: Sequence[Aside] = merge.asides
         for batch in list(batches(changes)) or [()] * bool(asides):
-            reason = await stage_there(batch, place=self._place, remote=self._remote)
-            if reason is not None:
-                self._complain(b"", "container", reason)
-                outcome.again_later = True
-                return
+            too_large = await stage_there(batch, place=self._place, remote=self._remote)
+            for path in too_large:
+                self._not_done(path, "container", Status.FAILED, "no room left there", outcome)
+            batch = tuple(change for change in batch if change.path not in too_large)
             results = await self._remote.commit(asides, batch)
             for aside, (status, text) in zip(asides, results, strict=False):
                 if status == Status.DONE:

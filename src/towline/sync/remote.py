@@ -122,11 +122,11 @@ class Remote:
             raise wire.WireError(f"the agent answered with {kind.name}")
         return kind, payload
 
-    async def has_room(self, size: int) -> str | None:
-        """Whether so many bytes can be staged: None, or what the agent says."""
-        await self._stream.write(frame(Frame.ROOM, struct.pack(">Q", size)))
+    async def room_bytes(self) -> int:
+        """How much can be staged there now."""
+        await self._stream.write(frame(Frame.ROOM))
         _, payload = await self._answer(Frame.HAS_ROOM)
-        return _text(payload) or None
+        return int.from_bytes(payload)
 
     async def send(self, frames: bytes) -> None:
         """Send FILE, CONTENT and ABANDON frames."""

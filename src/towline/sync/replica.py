@@ -90,6 +90,8 @@ class Replica:
                     return Status.OTHER, "changed meanwhile"
                 self._replace(folder, name, path, now, change.new)
                 self._tree.record(path, change.new, folder, name)
+                if is_folder(change.new):
+                    self._tree.watched(path, self._place.name + b"/" + path)
         except (_OtherThere, FileNotFoundError, NotADirectoryError) as error:
             return Status.OTHER, str(error)
         except _Holds:

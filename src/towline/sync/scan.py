@@ -9,6 +9,7 @@ import errno
 import os
 import stat
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -80,6 +81,7 @@ class LaptopTree:
     Attributes:
         entries: by path.
         changed: paths whose entries became others since somebody last took them.
+        watched: told of each folder before it is read.
         unstable: files that changed while they were read: to be looked at again.
     """
 
@@ -89,6 +91,7 @@ class LaptopTree:
         self.entries: dict[bytes, Entry] = {}
         self.changed: set[bytes] = set()
         self.unstable: set[bytes] = set()
+        self.watched: Callable[[bytes, bytes], None] = lambda path, full: None
         self._known: dict[bytes, tuple[Identity, bool]] = {}
         self._stays_away = Ignore()
         self._git_files: dict[bytes, bytes] = {}
@@ -181,6 +184,7 @@ class LaptopTree:
         self._known.pop(path, None)
 
     def _walk(self, full: bytes, path: bytes, seen: set[bytes]) -> None:
+        self.watched(path, full)
         with os.scandir(full) as found:
             for item in found:
                 name = item.name

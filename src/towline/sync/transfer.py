@@ -49,20 +49,27 @@ def batches(changes: Sequence[Change]) -> Iterator[tuple[Change, ...]]:
         yield tuple(batch)
 
 
-async def stage_there(changes: Iterable[Change], *, place: Place, remote: Remote) -> str | None:
-    """Send the files of a batch to the agent; None, or why it cannot take them."""
+async def stage_there(changes: Iterable[Change], *, place: Place, remote: Remote) -> set[bytes]:
+    """Send the files of a batch to the agent; returns those that it has no room for."""
     files = [
         (change.path, change.new)
         for change in changes
         if change.new is not None and change.new.kind is Kind.FILE
     ]
-    size = sum(entry.size for _, entry in files)
-    if size > _ASKS_ROOM_BYTES and (reason := await remote.has_room(size)):
-        return reason
+    too_large: set[bytes] = set()
+    needed = sum(entry.size for _, entry in files)
+    if needed > _ASKS_ROOM_BYTES and needed > (room := await remote.room_bytes()):
+        # The largest stay away, so that a save goes over all the same.
+        for path, entry in sorted(files, key=lambda pair: -pair[1].size):
+            if needed <= room:
+                break
+            needed -= entry.size
+            too_large.add(path)
+        files = [pair for pair in files if pair[0] not in too_large]
     blocks = _blocks(files, place)
     while block := await asyncio.to_thread(next, blocks, b""):
         await remote.send(block)
-    return None
+    return too_large
 
 
 def _blocks(files: Iterable[tuple[bytes, Entry]], place: Place) -> Iterator[bytes]:

@@ -1,20 +1,87 @@
-"""Which paths of the laptop's folder to look at again."""
+"""Which paths of the laptop's folder to look at again.
+
+On Linux by inotify, elsewhere by watchfiles; where watches run out by looking.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+from towline._kit.tasks import Tasks
 from towline._kit.together import first_error
 from towline.sync.ignore import RULES, Ignore
+from towline.sync.inotify import Inotify
+from towline.sync.scan import LaptopTree
 
 # watchfiles looks at what came every `step`, and gives it out when nothing more came for
 # one step, or after `debounce`. Its defaults are 50 ms and 1.6 s.
 STEP_MS = 10
 DEBOUNCE_MS = 100
-_POLL_MS = 1000
+POLL_EVERY_S = 2.0
+
+
+@asynccontextmanager
+async def watching(
+    tree: LaptopTree, *, dirty: Callable[[set[bytes]], None], told: Callable[[str], None]
+) -> AsyncIterator[None]:
+    """Tell changed paths while the block runs; an empty one is the whole folder.
+
+    Nothing is missed between this and the first scan, which must come after it.
+    """
+    async with Tasks() as tasks:
+        if sys.platform != "linux":
+            tasks.start(
+                watch(tree.place.path, ignore=tree.ignore, dirty=dirty, told=told),
+                name="sync: watch",
+            )
+            # The watch begins in the task's first step.
+            await asyncio.sleep(0)
+            yield
+            return
+        try:
+            inotify = Inotify(dirty)
+        except OSError as error:
+            tasks.start(_poll(tree, error, dirty=dirty, told=told), name="sync: poll")
+            yield
+            return
+        tree.watched = inotify.watch
+        tasks.start(_poll_if_failed(tree, inotify, dirty=dirty, told=told), name="sync: poll")
+        try:
+            yield
+        finally:
+            inotify.close()
+
+
+async def _poll_if_failed(
+    tree: LaptopTree,
+    inotify: Inotify,
+    *,
+    dirty: Callable[[set[bytes]], None],
+    told: Callable[[str], None],
+) -> None:
+    await _poll(tree, await inotify.failed, dirty=dirty, told=told)
+
+
+async def _poll(
+    tree: LaptopTree,
+    error: OSError,
+    *,
+    dirty: Callable[[set[bytes]], None],
+    told: Callable[[str], None],
+) -> None:
+    told(
+        f"this machine has no more file watches (fs.inotify.max_user_watches, "
+        f"max_user_instances: {error.strerror}): {tree.place.path} is looked at every "
+        f"{POLL_EVERY_S:g} s"
+    )
+    while True:
+        await asyncio.sleep(POLL_EVERY_S)
+        dirty({b""})
 
 
 async def watch(
@@ -28,9 +95,6 @@ async def watch(
 
     What happened before the first step of this coroutine is not told.
     """
-    # 0.1 s to import, of a start that has other things to do.
-    from watchfiles import awatch
-
     front = len(os.fsencode(root)) + 1
 
     def relative(path: str) -> bytes:
@@ -39,6 +103,9 @@ async def watch(
     def wanted(_: object, path: str) -> bool:
         below = relative(path)
         return not below or below in RULES or not ignore.hides(below, is_folder=True)
+
+    # 0.1 s to import, of a start that has other things to do.
+    from watchfiles import awatch
 
     polls = False
     while True:
@@ -49,7 +116,7 @@ async def watch(
                 step=STEP_MS,
                 debounce=DEBOUNCE_MS,
                 force_polling=polls,
-                poll_delay_ms=_POLL_MS,
+                poll_delay_ms=int(POLL_EVERY_S * 1000),
                 ignore_permission_denied=True,
             ):
                 dirty({relative(path) for _, path in changes})
@@ -61,7 +128,7 @@ async def watch(
                 polls = True
                 told(
                     f"this machine has no more file watches ({error}): {root} is looked at "
-                    f"every {_POLL_MS // 1000} s (fs.inotify.max_user_watches)"
+                    f"every {POLL_EVERY_S:g} s (fs.inotify.max_user_watches)"
                 )
             # After the first step of the next one, so that nothing falls in between.
             asyncio.get_running_loop().call_soon(dirty, {b""})

@@ -19,7 +19,6 @@ from towline.sync.reconcile import (
 
 from .sides import do, file, put, put_aside, remove, tree
 
-
 OTHER = Entry(Kind.OTHER)
 
 
