@@ -290,12 +290,3 @@ func (t *tree) note(path string, entry Entry, id identity, young bool, seen map[
 	}
 	t.entries[path] = &known{entry, id, young}
 }
-
-// at gives what is at a path now, looked at again.
-func (t *tree) at(path string) Entry {
-	t.look(path)
-	if now := t.entries[path]; now != nil {
-		return now.Entry
-	}
-	return Entry{}
-}
