@@ -50,6 +50,8 @@ func (m *methods) Call(method string, raw json.RawMessage) (any, error) {
 		return m.setGate(raw)
 	case "route":
 		return m.route(raw)
+	case "listening":
+		return map[string]any{"ports": listening()}, nil
 	case "status":
 		return m.status(), nil
 	}

@@ -20,7 +20,7 @@ from towline.cli.common import (
     read_manifest,
     run,
 )
-from towline.errors import ManifestError, UsageError
+from towline.errors import UsageError
 
 if TYPE_CHECKING:
     from towline.manifest.model import Entry
@@ -102,6 +102,7 @@ def up(
         mode=mode,
         handover=handover,
     )
+    _refuse_in_sync(entry, detach=detach, variables=variables)
     from towline.cli.asking import ask, key
 
     interactive = has_terminal() and output == "text"
@@ -148,11 +149,7 @@ def up(
 def changed(
     entry: Entry, *, command: tuple[str, ...], mode: str | None, handover: str | None
 ) -> Entry:
-    """The entry with what the command line says laid over it.
-
-    Raises:
-        ManifestError: it is to run in the cluster, which is not there yet.
-    """
+    """The entry with what the command line says laid over it."""
     from towline.manifest.model import Command, Handover, Mode
 
     if mode is not None and Mode(mode) is not entry.mode:
@@ -160,16 +157,24 @@ def changed(
         if workdir is None and mode == "hybrid":
             workdir = Path.cwd()
         entry = replace(entry, mode=Mode(mode), workdir=workdir)
-    if entry.mode is not Mode.HYBRID:
-        raise ManifestError(
-            f"{entry.place}: {entry.name} is in sync mode (the default), which is not there yet",
-            hint=f"run it on this machine: towline up {entry.name} --mode hybrid",
-        )
     if command:
         entry = replace(entry, command=Command(argv=command))
     if handover is not None:
         entry = replace(entry, settings=replace(entry.settings, handover=Handover(handover)))
     return entry
+
+
+def _refuse_in_sync(entry: Entry, *, detach: bool, variables: tuple[str, ...]) -> None:
+    from towline.manifest.model import Mode
+
+    given = "--detach" if detach else "--env" if variables else None
+    if entry.mode is Mode.SYNC and given is not None:
+        raise UsageError(
+            f"{entry.name} is in sync mode, which does not have {given} yet",
+            hint="`environment` of the manifest is in force there"
+            if given == "--env"
+            else "run it in a terminal of its own, or with --mode hybrid",
+        )
 
 
 def pair(text: str) -> tuple[str, str]:
@@ -190,13 +195,13 @@ async def _up(
     namespace: str | None,
 ) -> int:
     from towline.session.requests import Requests
-    from towline.session.run import hybrid
+    from towline.session.run import develop
 
     requests = Requests()
     with requests.signals():
         try:
             async with open_api(kubeconfig=kubeconfig, context=context, namespace=namespace) as api:
-                return await hybrid(
+                return await develop(
                     entry, api=api, options=options, events=events, requests=requests
                 )
         except asyncio.CancelledError:

@@ -7,8 +7,9 @@ from typing import Any
 
 from towline._kit.objects import JsonObject
 from towline.errors import NotFound, TowlineError
-from towline.manifest.model import Entry, Handover
+from towline.manifest.model import Entry, Handover, Mode
 from towline.payload.pieces import Piece
+from towline.plan.folders import folder_notices
 from towline.plan.guard import guard_name, guard_objects
 from towline.plan.handover import choose_handover
 from towline.plan.model import (
@@ -22,7 +23,7 @@ from towline.plan.model import (
     Plan,
 )
 from towline.plan.patch import dev_workload
-from towline.plan.services import routed_ports
+from towline.plan.services import routed_ports, target_ports
 
 _FIRST_AGENT_PORT = 48222
 _DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
@@ -55,6 +56,11 @@ def choose_container(entry: Entry, template: JsonObject) -> str:
     return str(wanted)
 
 
+def _named(container: str, template: JsonObject) -> JsonObject:
+    found: JsonObject = next(c for c in template["spec"]["containers"] if c["name"] == container)
+    return found
+
+
 def build_plan(
     entry: Entry,
     observed: Observed,
@@ -77,6 +83,10 @@ def build_plan(
     handover, reason = choose_handover(entry, observed)
     ports = _agent_ports(entry, observed.template)
     reverse: dict[int, int] = {each.remote: each.local for each in entry.reverse}
+    if entry.mode is Mode.SYNC:
+        # The process is in the pod and listens there itself.
+        for port in target_ports(observed.services, template=observed.template):
+            reverse.setdefault(port, port)
     routed, warnings = routed_ports(observed.services, template=observed.template, reverse=reverse)
     workload = dev_workload(
         observed, container=container, names=names, ports=ports, parts=parts, arch=arch, entry=entry
@@ -110,7 +120,11 @@ def build_plan(
         agent_ports=ports,
         arch=arch,
         ports=routed,
-        warnings=(*warnings, *_other_warnings(entry, observed)),
+        warnings=(
+            *warnings,
+            *_other_warnings(entry, observed),
+            *folder_notices(entry, _named(container, observed.template), observed.template["spec"]),
+        ),
         actions=_actions(
             observed, names=names, handover=handover, parts=parts, has_guard=bool(guard)
         ),

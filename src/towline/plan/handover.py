@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from towline._kit.objects import JsonObject
-from towline.manifest.model import Entry, Handover
+from towline.manifest.model import Entry, Handover, Mode
 from towline.plan.model import Kind, Observed
 from towline.plan.services import selects
 
@@ -18,6 +18,9 @@ def choose_handover(entry: Entry, observed: Observed) -> tuple[Handover, str | N
 
 def _no_room_side_by_side(entry: Entry, observed: Observed) -> str | None:
     spec = observed.template["spec"]
+    if entry.mode is Mode.SYNC:
+        # The agent does not stand before the process's port: it can hold nothing back.
+        return "in sync mode the process takes its connections itself"
     if not entry.reverse:
         return "there are no reverse ports: two consumers would share the work"
     if observed.kind is Kind.STATEFULSET:

@@ -12,8 +12,9 @@ import copy
 from collections.abc import Iterable
 
 from towline._kit.objects import JsonObject
-from towline.manifest.model import Entry, InitContainers
+from towline.manifest.model import Entry, InitContainers, Mode
 from towline.payload.pieces import Piece, volume
+from towline.plan.folders import lay_sync_over
 from towline.plan.model import LABEL_SESSION, MANAGED_BY, AgentPorts, Kind, Names, Observed
 
 FOLDER = "/towline"
@@ -44,7 +45,7 @@ def dev_workload(
     if observed.kind is Kind.STATEFULSET:
         _take_identity(observed.workload, metadata, spec)
     _patch_pod(spec, names, parts, arch, entry)
-    _patch_container(_container(spec, container), ports, entry)
+    _patch_container(spec, _container(spec, container), ports, entry)
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -168,7 +169,9 @@ def _container(spec: JsonObject, name: str) -> JsonObject:
     return container
 
 
-def _patch_container(container: JsonObject, ports: AgentPorts, entry: Entry) -> None:
+def _patch_container(
+    spec: JsonObject, container: JsonObject, ports: AgentPorts, entry: Entry
+) -> None:
     container["command"] = [f"{FOLDER}/boot/starter"]
     # What the starter or the agent said last is then in the pod's status, readable without logs.
     container["terminationMessagePolicy"] = "FallbackToLogsOnError"
@@ -197,6 +200,8 @@ def _patch_container(container: JsonObject, ports: AgentPorts, entry: Entry) -> 
         ),
     ]
     _lay_over(container, entry)
+    if entry.mode is Mode.SYNC:
+        lay_sync_over(spec, container, entry)
 
 
 def _lay_over(container: JsonObject, entry: Entry) -> None:

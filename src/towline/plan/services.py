@@ -43,6 +43,18 @@ def target_port(port: JsonObject, containers: Iterable[JsonObject]) -> int | Non
     return None
 
 
+def target_ports(services: Iterable[JsonObject], *, template: JsonObject) -> frozenset[int]:
+    """The ports of the pod that Services lead to over TCP."""
+    containers = template["spec"]["containers"]
+    targets = {
+        target_port(port, containers)
+        for service in services
+        for port in service["spec"].get("ports") or []
+        if port.get("protocol", "TCP") == "TCP"
+    }
+    return frozenset(target for target in targets if target is not None)
+
+
 def routed_ports(
     services: Iterable[JsonObject], *, template: JsonObject, reverse: Mapping[int, int]
 ) -> tuple[tuple[RoutedPort, ...], tuple[str, ...]]:

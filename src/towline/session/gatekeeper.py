@@ -22,6 +22,7 @@ class Gatekeeper:
         ports: the local ports that Services lead to; empty opens the gate at once.
         listening: which of some ports are listened on now.
         set_gate: tells the agent; waits out a lost network.
+        where: whose ports they are, for the hint.
         process_ports: which ports the process listens on, for the hint when none fits.
     """
 
@@ -34,6 +35,7 @@ class Gatekeeper:
         set_gate: Callable[[bool], Awaitable[None]],
         process_ports: Callable[[], Iterable[int]],
         events: Events,
+        where: str = "localhost",
     ) -> None:
         self._ports = ports
         self._hold_for_s = hold_for_s
@@ -41,6 +43,7 @@ class Gatekeeper:
         self._set_gate = set_gate
         self._process_ports = process_ports
         self._events = events
+        self._where = where
         self._up: frozenset[int] = frozenset()
         self._changed = asyncio.Condition()
         self._is_open = False
@@ -101,7 +104,7 @@ class Gatekeeper:
         self._events(GateChanged(is_open=is_open, ports=tuple(sorted(self._ports))))
 
     def _tell_missing(self, up: frozenset[int]) -> None:
-        missing = ", ".join(f"localhost:{p}" for p in sorted(self._ports - up))
+        missing = ", ".join(f"{self._where}:{p}" for p in sorted(self._ports - up))
         others = sorted(set(self._process_ports()) - self._ports)
         if others:
             ports = ", ".join(map(str, others))

@@ -1,4 +1,4 @@
-"""One hybrid session, stage by stage: the table of contents of the program."""
+"""One session, stage by stage: the table of contents of the program."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from towline._kit.moments import time_text
@@ -16,7 +17,7 @@ from towline._kit.tasks import Tasks
 from towline._kit.together import together
 from towline.cluster.api import Api
 from towline.errors import PortInUse
-from towline.manifest.model import Entry, Handover
+from towline.manifest.model import Entry, Files, Handover, Mode, Names, Reach
 from towline.plan.model import Plan
 from towline.plan.record import Record, record_of
 from towline.session import local
@@ -34,10 +35,10 @@ if TYPE_CHECKING:
     from towline.tunnels.forward import Forward
 
 
-async def hybrid(
+async def develop(
     entry: Entry, *, api: Api, options: Options, events: Events, requests: Requests
 ) -> int:
-    """Run one hybrid session, from the manifest's entry to the cluster as it was.
+    """Run one session, from the manifest's entry to the cluster as it was.
 
     Returns:
         The command's exit code; 0 when there was no command, or it was told to end.
@@ -46,7 +47,7 @@ async def hybrid(
         TowlineError: it could not begin, or could not go on. The cluster is given back.
     """
     watch = Stopwatch()
-    check_folder(entry)
+    entry = checked(entry)
     (observed, prepared), (keys, files) = await together(
         prepare(entry, api=api, options=options, events=events), asyncio.to_thread(make_keys)
     )
@@ -108,7 +109,7 @@ async def hybrid(
                 await importing
                 text = f"{pod.name} running"
                 events(StageDone(stage="dev pod", text=text, seconds=watch.lap()))
-                serving = Serving(
+                serving = _serving(entry)(
                     entry=entry,
                     takeover=takeover,
                     api=api,
@@ -121,6 +122,28 @@ async def hybrid(
                     watch=watch,
                 )
                 return await serving.serve(pod, opened, observed)
+
+
+def checked(entry: Entry) -> Entry:
+    """The entry as its mode has it, its folder on the laptop seen to exist.
+
+    Raises:
+        CommandError: it does not.
+    """
+    if entry.mode is Mode.HYBRID:
+        check_folder(entry)
+        return entry
+    # The process is in the cluster, where its names and files are.
+    settings = replace(entry.settings, names=Names(reach=Reach.OFF), files=Files(reach=Reach.OFF))
+    return replace(entry, settings=settings)
+
+
+def _serving(entry: Entry) -> type[Serving]:
+    if entry.mode is Mode.HYBRID:
+        return Serving
+    from towline.session.sync_serving import SyncServing
+
+    return SyncServing
 
 
 def agent_config(entry: Entry, plan: Plan) -> bytes:

@@ -57,6 +57,8 @@ _RETRY_S = 0.5
 class Serving:
     """The part of a session from the running pod to the process's end."""
 
+    where = "localhost"
+
     def __init__(
         self,
         *,
@@ -96,6 +98,7 @@ class Serving:
             set_gate=self._set_gate,
             process_ports=self._process_ports,
             events=events,
+            where=self.where,
         )
 
     async def serve(self, pod: DevPod, opened: list[Forward], observed: Observed) -> int:

@@ -108,6 +108,10 @@ def _raw(terminal: bool) -> Iterator[None]:
 
     before = termios.tcgetattr(0)
     tty.setraw(0)
+    # What Towline itself has to say meanwhile is lines; the command's come with CR LF.
+    modes = termios.tcgetattr(0)
+    modes[1] |= termios.OPOST
+    termios.tcsetattr(0, termios.TCSADRAIN, modes)
     try:
         yield
     finally:

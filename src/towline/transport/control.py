@@ -150,6 +150,11 @@ class Control(asyncssh.SSHClientSession[bytes]):
         )
         return int(result.get("held") or 0)
 
+    async def listening(self) -> frozenset[int]:
+        """The TCP ports that somebody in the pod listens on for others."""
+        result = await self.request("listening")
+        return frozenset(int(port) for port in result["ports"])
+
     async def status(self) -> dict[str, Any]:
         """The agent's own figures, as docs/protocol.md has them."""
         return await self.request("status")

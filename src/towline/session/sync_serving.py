@@ -1,0 +1,209 @@
+"""The part of a sync session from the running pod to the command's end."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from towline._kit.limits import raise_open_files
+from towline._kit.paths import folders, private
+from towline._kit.tasks import Tasks, finish
+from towline.cluster.pods import DevPod
+from towline.errors import ConnectionLost
+from towline.manifest.model import Command, SyncFolder
+from towline.plan.model import Observed
+from towline.process import Ending
+from towline.process.listening import listening_among
+from towline.session.events import CommandEnded, CommandStarting, Restoring, Warned
+from towline.session.requests import Phase
+from towline.session.serving import Serving
+from towline.sync.events import Differed, Event, InStep, Noted, NotSynced, Stopped
+
+if TYPE_CHECKING:
+    from towline.session.link import Connection
+    from towline.tunnels.forward import Forward
+
+_RETRY_S = 0.5
+# The agent's table of sockets is a round trip away: often until the process is there.
+_LOOK_EVERY_S, _LOOK_EVERY_OPEN_S = 0.2, 1.0
+_SIGNALLED = 128
+
+
+class SyncServing(Serving):
+    """As `Serving`, with the process in the dev container and the files following."""
+
+    where = "dev pod"
+    _in_step: asyncio.Event
+    _folders_in_step: set[int]
+
+    async def serve(self, pod: DevPod, opened: list[Forward], observed: Observed) -> int:
+        """Connect, bring the files, run the command, take over, wait for its end, give back."""
+        self._in_step, self._folders_in_step = asyncio.Event(), set()
+        async with Tasks() as tasks:
+            await self._connect(pod, opened, tasks=tasks)
+            raise_open_files()
+            try:
+                tasks.start(self._keep_synced(), name="sync")
+                await self._in_step.wait()
+                tasks.start(self._keeper.run(), name="gate")
+                tasks.start(self._hold(observed), name="takeover")
+                tasks.start(self._watch_record(), name="record")
+                tasks.start(self._note_state(), name="state")
+                return await self._until_the_command_ends()
+            finally:
+                self._requests.restoring()
+                await finish(self._give_back())
+
+    # The files
+
+    async def _keep_synced(self) -> None:
+        """Keep all folders in step, over each connection anew."""
+        while True:
+            current = await self._link.get()
+            try:
+                async with Tasks() as tasks:
+                    for number in range(len(self._entry.sync.folders)):
+                        tasks.start(self._keep_folder(number, current), name=f"sync {number}")
+                    if not self._entry.sync.folders:
+                        self._in_step.set()
+                    await current.ssh.wait_closed()
+            except ConnectionLost:
+                pass
+            self._in_step.clear()
+            self._folders_in_step.clear()
+            await asyncio.sleep(_RETRY_S)
+
+    async def _keep_folder(self, number: int, current: Connection) -> None:
+        from towline.sync.loop import Resume, SyncedFolder, keep_in_step
+        from towline.transport.subsystem import open_subsystem
+
+        folder = self._entry.sync.folders[number]
+        pair = SyncedFolder(
+            local=folder.local,
+            remote=str(folder.remote),
+            state=self._state_of(folder),
+        )
+        await keep_in_step(
+            pair,
+            open_stream=lambda: open_subsystem(current.ssh.connection, "towline-sync"),
+            told=lambda event: self._tell(number, event),
+            # Nobody asks for it yet: the way on is a new `up`, whose first sync deletes nothing.
+            resume=Resume(),
+        )
+
+    def _state_of(self, folder: SyncFolder) -> Path:
+        """Not in the session's own folder, which goes with it: what was kept is the user's."""
+        plan = self._plan
+        parts = (plan.context, plan.namespace, plan.workload, folder.local, folder.remote)
+        key = hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:16]
+        return private(folders(os.environ).state) / "sync" / key
+
+    def _tell(self, number: int, event: Event) -> None:
+        folder = self._entry.sync.folders[number]
+        names = f"{folder.local.name} → {folder.remote}"
+        match event:
+            case InStep():
+                if number not in self._folders_in_step:
+                    self._folders_in_step.add(number)
+                    changed = event.in_container
+                    self._stage("sync", f"{names} in step, {changed} brought to the container")
+                if len(self._folders_in_step) == len(self._entry.sync.folders):
+                    self._in_step.set()
+            case Differed():
+                text = f"{event.path} was another on both sides: yours is there, the "
+                self._events(Warned(text=f"{text}container's is kept in {event.kept}"))
+            case NotSynced():
+                text = f"{event.path} is not synced to the {event.side}: {event.reason}"
+                self._events(Warned(text=text))
+            case Stopped():
+                reasons = "; ".join(halt.text for halt in event.halts)
+                self._events(
+                    Warned(
+                        text=f"sync of {names} has stopped, and nothing was deleted: {reasons}. "
+                        "End the session and `towline up` again to go on"
+                    )
+                )
+            case Noted():
+                self._events(Warned(text=event.text))
+
+    # The command
+
+    async def _until_the_command_ends(self) -> int:
+        self._requests.phase = Phase.SERVING
+        while True:
+            ending = await self._run_command()
+            if ending is None:
+                self._events(Restoring(reason=self._requests.reason or ""))
+                return _SIGNALLED + self._requests.signal if self._requests.signal else 0
+            failed = ending.code != 0
+            can_ask = self._options.offer is not None and not self._options.exit_with_command
+            goes_on = failed and can_ask
+            self._events(CommandEnded(code=ending.code, signal=None, session_goes_on=goes_on))
+            if not goes_on or not await self._wants_another():
+                return ending.exit_code
+
+    async def _run_command(self) -> Ending | None:
+        """Run it to its end, in each new container anew; None when the session is to end."""
+        async with Tasks() as tasks:
+            asked = tasks.start(self._requests.wait(), name="request")
+            running = tasks.start(self._in_each_container(), name="command")
+            await asyncio.wait([asked, running], return_when=asyncio.FIRST_COMPLETED)
+            return running.result() if running.done() else None
+
+    async def _in_each_container(self) -> Ending:
+        from towline.transport.command import run_in_container
+
+        command = self._entry.command or Command(shell="sh")
+        while True:
+            # The files first, also after the pod was replaced.
+            await self._in_step.wait()
+            current = await self._link.get()
+            self._events(CommandStarting(command=str(command)))
+            argv = command.argv or ("sh", "-c", str(command.shell))
+            try:
+                terminal = self._options.terminal
+                code = await run_in_container(current.ssh, argv, terminal=terminal)
+            except ConnectionLost as error:
+                text = f"{error.message}: the command starts again in the next container"
+                self._events(Warned(text=text))
+                await current.ssh.wait_closed()
+                self._in_step.clear()
+                continue
+            return Ending(code=code, signal=None)
+
+    async def _wants_another(self) -> bool:
+        assert self._options.offer is not None
+        async with Tasks() as tasks:
+            asked = tasks.start(self._requests.wait(), name="request")
+            key = tasks.start(self._options.offer("rq"), name="keys")
+            await asyncio.wait([asked, key], return_when=asyncio.FIRST_COMPLETED)
+            return key.done() and key.result() == "r"
+
+    # What the gatekeeper asks
+
+    async def _listened(self, ports: Iterable[int]) -> frozenset[int]:
+        wanted = frozenset(ports)
+        brought = {each.remote for each in self._entry.reverse}
+        routed = frozenset(p.local for p in self._plan.ports if p.remote not in brought)
+        there: frozenset[int] = frozenset()
+        if routed:
+            await asyncio.sleep(_LOOK_EVERY_OPEN_S if self._keeper.is_open else _LOOK_EVERY_S)
+            current = await self._link.get()
+            try:
+                there = await current.ssh.control.listening()
+            except ConnectionLost:
+                return frozenset()
+        here = await listening_among(wanted - routed, host=self._entry.interface)
+        return (there & routed) | here
+
+    def _process_ports(self) -> Iterable[int]:
+        return ()
+
+    def _takeover_text(self) -> str:
+        ports = ", ".join(str(p) for p in sorted({p.remote for p in self._plan.ports}))
+        answers = f"port {ports} of the dev pod answers · the Service is here, " if ports else ""
+        return f"{answers}original at 0"

@@ -1,0 +1,118 @@
+"""Sync mode on a whole node: the process in the dev container, the files following."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from .conftest import TOWLINE, Node, Towline, wait_until
+
+pytestmark = pytest.mark.usefixtures("unchanged")
+
+# What a framework's reload does: look at the file, start anew.
+RELOAD = """
+import os, subprocess, sys, time
+while True:
+    seen = os.stat("/app/server.py").st_mtime_ns
+    server = subprocess.Popen([sys.executable, "/app/server.py"])
+    while server.poll() is None and os.stat("/app/server.py").st_mtime_ns == seen:
+        time.sleep(0.02)
+    server.terminate()
+    server.wait()
+"""
+
+MANIFEST = """
+dev:
+  api:
+    sync:
+    - ./api:/app
+    workdir: /app
+    command: ["python3", "-u", "/app/reload.py"]
+"""
+
+
+@pytest.fixture
+def api(towline: Towline) -> Path:
+    (towline.folder / "api/reload.py").write_text(RELOAD)
+    towline.manifest(MANIFEST)
+    return towline.folder / "api"
+
+
+def answer(node: Node, namespace: str) -> str:
+    url = f"http://api.{namespace}.svc.cluster.local:8000/healthz"
+    words = ["curl", "-sS", "-m", "3", url]
+    return node.run("exec", "--name", node.name, "--", *words, check=False).strip()
+
+
+def test_a_save_changes_what_the_service_answers(
+    node: Node, namespace: str, towline: Towline, api: Path
+) -> None:
+    session = towline.up("api").serving()
+    wait_until("the dev pod", lambda: answer(node, namespace) == "ok")
+    server = api / "server.py"
+    saved = server.read_text().replace('lambda: "ok"', 'lambda: "edited"')
+    server.write_text(saved)
+    wait_until("the edit", lambda: answer(node, namespace) == "edited", within_s=10)
+    # Both ways: what is made in the container comes here.
+    made = towline.run("exec", "api", "--", "sh", "-c", "echo made > /app/made; cat /app/server.py")
+    assert made.stdout == saved, made.stderr
+    wait_until("the file", lambda: (api / "made").exists(), within_s=5)
+    # Another container has nothing; the files come first, then the command.
+    pod = session.event("stage-done", stage="dev pod")["text"].split()[0]
+    node.kubectl("delete", "pod", "-n", namespace, pod, "--wait=false")
+    session.event("pod-replaced")
+    wait_until("the next pod", lambda: answer(node, namespace) == "edited", within_s=30)
+    assert (api / "made").read_text() == "made\n"
+    assert session.end() == 130
+    wait_until("the original", lambda: answer(node, namespace) == "ok")
+
+
+@pytest.mark.parametrize("code", [0, 7])
+def test_the_commands_exit_code_passes_through(towline: Towline, api: Path, code: int) -> None:
+    session = towline.up("api", "--", "sh", "-c", f"echo from $PWD; exit {code}")
+    assert session.process.wait(timeout=60) == code
+    session.end()
+    assert "from /app\n" in session.output
+
+
+def test_the_command_has_a_terminal_of_its_own(towline: Towline, api: Path) -> None:
+    ours, theirs = pty.openpty()
+    script = "trap 'exit 5' INT; stty size; read line; echo got $line; while :; do sleep 0.1; done"
+    words = [*towline.prefix, TOWLINE, "up", "api", "-n", towline.namespace, "--yes"]
+    process = subprocess.Popen(
+        [*words, "--exit-with-command", "--", "sh", "-c", script],
+        cwd=towline.folder,
+        env=towline.environ(),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=lambda: os.system("stty rows 31 cols 91"),
+    )
+    os.close(theirs)
+    seen = b""
+
+    def until(text: bytes) -> None:
+        nonlocal seen
+        deadline = time.monotonic() + 60
+        while text not in seen:
+            assert time.monotonic() < deadline, seen.decode()
+            if select.select([ours], [], [], 1.0)[0]:
+                seen += os.read(ours, 4096)
+
+    try:
+        until(b"31 91\r")
+        os.write(ours, b"hello\r")
+        until(b"got hello")
+        os.write(ours, b"\x03")  # to the process there, not to Towline
+        assert process.wait(timeout=60) == 5
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+        os.close(ours)
