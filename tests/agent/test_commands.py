@@ -43,6 +43,24 @@ async def test_a_command_ends_as_it_would_in_the_container(
         assert stderr in str(done.stderr)
 
 
+@pytest.mark.parametrize("through_shell", ["", "true; "])
+async def test_ctrl_c_is_for_the_program_and_not_for_a_shell_around_it(
+    agent: Agent, through_shell: str
+) -> None:
+    """dash as the parent of a REPL died of the Ctrl-C that the REPL had caught."""
+    program = "import time\ntry:\n print('ready', flush=True); time.sleep(30)\n"
+    program += "except KeyboardInterrupt:\n exit(6)"
+    command = f'{through_shell}exec python3 -c "{program}"'.removeprefix("exec ")
+    async with (
+        connected(agent) as it,
+        it.ssh.create_process(command, term_type="xterm", term_size=(80, 24)) as running,
+    ):
+        assert "ready" in await running.stdout.readline()
+        running.stdin.write("\x03")
+        async with asyncio.timeout(5):
+            assert (await running.wait()).exit_status == 6
+
+
 async def test_output_behind_the_end_of_a_slow_reader_is_not_lost(agent: Agent) -> None:
     async with connected(agent) as it:
         done = await it.ssh.run("head -c 5000000 /dev/zero; printf end", encoding=None)

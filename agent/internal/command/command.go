@@ -105,6 +105,13 @@ func program(line string, env []string, dir string) (path string, args []string,
 		}
 		return path, []string{path}, nil
 	}
+	// A program by itself needs no shell, and must have none: dash does not exec its last
+	// command, and Ctrl-C would kill it under a REPL or a debugger that handles the signal.
+	if args, err = words(line); err == nil {
+		if path, err = lookup(args[0], env, dir); err == nil {
+			return path, args, nil
+		}
+	}
 	if path = posixShell(env, dir); path != "" {
 		return path, []string{"sh", "-c", line}, nil
 	}

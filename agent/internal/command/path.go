@@ -125,9 +125,10 @@ func words(line string) ([]string, error) {
 		word   strings.Builder
 		inWord bool
 	)
+	line = strings.TrimSpace(line)
 	for i := 0; i < len(line); i++ {
 		switch c := line[i]; c {
-		case ' ', '\t', '\n':
+		case ' ', '\t':
 			if inWord {
 				list = append(list, word.String())
 				word.Reset()
@@ -161,7 +162,7 @@ func words(line string) ([]string, error) {
 			}
 			word.WriteByte(line[i])
 			inWord = true
-		case '|', '&', ';', '<', '>', '(', ')', '$', '`', '*', '?', '[', '~', '{', '}', '!', '#':
+		case '\n', '|', '&', ';', '<', '>', '(', ')', '$', '`', '*', '?', '[', '~', '{', '}', '!', '#':
 			return nil, errNeedsShell
 		default:
 			word.WriteByte(c)
