@@ -624,8 +624,13 @@ class Line(asyncio.Transport):
         if attempt is self._current:
             self._current = None
             self._connected_since = None
-            if not self._ended:
-                self._carrier_missing()
+        elif self._current is not None or self._lost_since is not None:
+            return
+        # The agent ends the old carrier of a line just before it welcomes the new one:
+        # nothing is lost while such a one is on its way.
+        is_replaced = any(other.greeted_at for other in self._attempts)
+        if self._welcomed.is_set() and not self._ended and not is_replaced:
+            self._carrier_missing()
 
     def _carrier_missing(self) -> None:
         now = self._loop.time()
