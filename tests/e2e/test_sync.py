@@ -53,7 +53,7 @@ def answer(node: Node, namespace: str) -> str:
 def test_a_save_changes_what_the_service_answers(
     node: Node, namespace: str, towline: Towline, api: Path
 ) -> None:
-    session = towline.up("api").serving()
+    session = towline.up("api", "--mode", "sync").serving()
     wait_until("the dev pod", lambda: answer(node, namespace) == "ok")
     server = api / "server.py"
     saved = server.read_text().replace('lambda: "ok"', 'lambda: "edited"')
@@ -75,7 +75,7 @@ def test_a_save_changes_what_the_service_answers(
 
 @pytest.mark.parametrize("code", [0, 7])
 def test_the_commands_exit_code_passes_through(towline: Towline, api: Path, code: int) -> None:
-    session = towline.up("api", "--", "sh", "-c", f"echo from $PWD; exit {code}")
+    session = towline.up("api", "--mode", "sync", "--", "sh", "-c", f"echo from $PWD; exit {code}")
     assert session.process.wait(timeout=60) == code
     session.end()
     assert "from /app\n" in session.output
@@ -84,7 +84,17 @@ def test_the_commands_exit_code_passes_through(towline: Towline, api: Path, code
 def test_the_command_has_a_terminal_of_its_own(towline: Towline, api: Path) -> None:
     ours, theirs = pty.openpty()
     script = "trap 'exit 5' INT; stty size; read line; echo got $line; while :; do sleep 0.1; done"
-    words = [*towline.prefix, TOWLINE, "up", "api", "-n", towline.namespace, "--yes"]
+    words = [
+        *towline.prefix,
+        TOWLINE,
+        "up",
+        "api",
+        "--mode",
+        "sync",
+        "-n",
+        towline.namespace,
+        "--yes",
+    ]
     process = subprocess.Popen(
         [*words, "--exit-with-command", "--", "sh", "-c", script],
         cwd=towline.folder,

@@ -20,7 +20,7 @@ from towline.cli.common import (
     read_manifest,
     run,
 )
-from towline.errors import UsageError
+from towline.errors import ManifestError, UsageError
 
 if TYPE_CHECKING:
     from towline.manifest.model import Entry
@@ -152,6 +152,13 @@ def changed(
     """The entry with what the command line says laid over it."""
     from towline.manifest.model import Command, Handover, Mode
 
+    if mode is None and entry.mode is Mode.SYNC:
+        # Files move both ways: nobody is to find out by accident that a part is missing.
+        raise ManifestError(
+            f"{entry.place}: {entry.name} is in sync mode (the default), of which only a first "
+            "part is there",
+            hint=f"towline up {entry.name} --mode sync tries it, --mode hybrid runs it here",
+        )
     if mode is not None and Mode(mode) is not entry.mode:
         workdir = entry.workdir
         if workdir is None and mode == "hybrid":
