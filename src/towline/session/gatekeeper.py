@@ -55,11 +55,6 @@ class Gatekeeper:
         """Whether the gate is open now."""
         return self._is_open
 
-    async def reassert(self) -> None:
-        """Tell a new agent what the last one knew."""
-        if self._is_open:
-            await self._set_gate(True)
-
     async def run(self) -> None:
         """Watch until cancelled."""
         away_since = time.monotonic()
