@@ -38,13 +38,15 @@ TOWLINE = Path(sys.executable).with_name("towline")
 # Asks the shop's face as any pod would, on a new connection each time, and prints when
 # and what it was answered.
 SHOPPER = """
-import json, sys, time, urllib.request
+import json, sys, time, urllib.error, urllib.request
 while True:
     began = time.time()
     path = "/db" if int(began * 10) % 10 == 0 else "/"
     try:
         with urllib.request.urlopen("http://frontend" + path, timeout=5) as answer:
             text = answer.read().decode()
+    except urllib.error.HTTPError as error:
+        text = f"error: {error.code} {error.read().decode()}"
     except Exception as error:
         text = f"error: {error}"
     print(json.dumps({"at": time.time(), "path": path, "text": text}), flush=True)
@@ -120,8 +122,16 @@ class Shopper:
             ) from None
         return found() or ""
 
+    def begin(self) -> None:
+        """Count from here on: nodes follow the Services of a new app a moment late."""
+        self._answers.clear()
+
     def errors(self) -> list[str]:
-        return [text for _, text in self._answers if text.startswith("error:")]
+        return [
+            f"{time.strftime('%X', time.localtime(at))} {text}"
+            for at, text in self._answers
+            if text.startswith("error:")
+        ]
 
     @property
     def count(self) -> int:
@@ -275,7 +285,9 @@ async def told(api: Api, shopper: Shopper, namespace: str, context: str) -> None
     """The main job."""
     laptop = os.uname().nodename
     with step("a pod reaches frontend through its Service: the original answers") as seen:
-        seen(await shopper.answer("host: frontend-"))
+        await shopper.answer("db: PONG")
+        seen(await shopper.answer("api: visit"))
+        shopper.begin()
     before = await names_in(api)
     with step("towline up frontend: the same request, answered by the process here") as seen:
         session = towline_up(namespace, context)
