@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import sys
+from contextlib import closing
 
 import pytest
 
 from towline._kit.tasks import Tasks
 from towline.tunnels.named import LocalPort, NamedListeners
 
-ADDRESS, OTHER = "127.99.1.2", "127.99.1.3"
+# Another run of these tests on this machine has others.
+ADDRESS, OTHER = (f"127.99.{os.getpid() % 250}.{last}" for last in (2, 3))
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has all of 127/8")
 
 
@@ -24,71 +27,71 @@ def free_port() -> int:
 async def test_the_port_is_the_clusters_own_and_each_name_has_its_address() -> None:
     port = free_port()
     async with Tasks() as tasks:
-        listeners = NamedListeners(tasks=tasks, avoid={})
-        for host, address in (("a", ADDRESS), ("b", OTHER)):
-            assert await listeners.open(host, port, address=address) == LocalPort(number=port)
-            assert await listeners.open(host, port, address=address) == LocalPort(number=port)
-        assert listeners.count == 2
-        listeners.stop("a")
-        await asyncio.sleep(0)
-        with pytest.raises(ConnectionRefusedError):
-            await asyncio.open_connection(ADDRESS, port)
-        # Nobody carries it yet, so it is reset; but somebody listens.
-        reader, writer = await asyncio.open_connection(OTHER, port)
-        with pytest.raises(ConnectionResetError):
-            await reader.readexactly(1)
-        writer.close()
-        listeners.close()
+        with closing(NamedListeners(tasks=tasks, avoid={})) as listeners:
+            for host, address in (("a", ADDRESS), ("b", OTHER)):
+                assert await listeners.open(host, port, address=address) == LocalPort(number=port)
+                assert await listeners.open(host, port, address=address) == LocalPort(number=port)
+            assert listeners.count == 2
+            listeners.stop("a")
+            await asyncio.sleep(0)
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection(ADDRESS, port)
+            # Nobody carries it yet, so it is reset; but somebody listens.
+            reader, writer = await asyncio.open_connection(OTHER, port)
+            with pytest.raises(ConnectionResetError):
+                await reader.readexactly(1)
+            writer.close()
 
 
 async def test_ports_that_are_the_laptops_are_listened_on_elsewhere() -> None:
     port = free_port()
     async with Tasks() as tasks:
-        listeners = NamedListeners(tasks=tasks, avoid={port + 1: "is the process's own"})
-        with socket.create_server(("", port)):
-            taken = await listeners.open("a", port, address=ADDRESS)
-            avoided = await listeners.open("a", port + 1, address=ADDRESS)
-        assert taken is not None and avoided is not None
-        assert (taken.why, avoided.why) == ("is in use on all addresses", "is the process's own")
-        assert not {taken.number, avoided.number} & {port, port + 1}
-        with socket.create_server(("", port + 1)):
-            pass  # it really is free
-        listeners.close()
+        with closing(
+            NamedListeners(tasks=tasks, avoid={port + 1: "is the process's own"})
+        ) as listeners:
+            with socket.create_server(("", port)):
+                taken = await listeners.open("a", port, address=ADDRESS)
+                avoided = await listeners.open("a", port + 1, address=ADDRESS)
+            assert taken is not None and avoided is not None
+            assert (taken.why, avoided.why) == (
+                "is in use on all addresses",
+                "is the process's own",
+            )
+            assert not {taken.number, avoided.number} & {port, port + 1}
+            with socket.create_server(("", port + 1)):
+                pass  # it really is free
 
 
 async def test_names_that_share_an_address_keep_their_ports_from_run_to_run() -> None:
     found = []
     for _ in range(2):
         async with Tasks() as tasks:
-            listeners = NamedListeners(tasks=tasks, avoid={})
-            for host in ("a", "b", "c"):
-                found.append(await listeners.open(host, 80, address=ADDRESS, is_own=False))
-            listeners.close()
+            with closing(NamedListeners(tasks=tasks, avoid={})) as listeners:
+                for host in ("a", "b", "c"):
+                    found.append(await listeners.open(host, 80, address=ADDRESS, is_own=False))
     assert found[:3] == found[3:] and len({each.number for each in found if each}) == 3
 
 
 async def test_no_more_are_opened_than_there_may_be() -> None:
     async with Tasks() as tasks:
-        listeners = NamedListeners(tasks=tasks, avoid={})
-        listeners.at_most = 1
-        port = free_port()
-        assert await listeners.open("a", port, address=ADDRESS) is not None
-        assert await listeners.open("b", port, address=OTHER) is None
-        listeners.close()
+        with closing(NamedListeners(tasks=tasks, avoid={})) as listeners:
+            listeners.at_most = 1
+            port = free_port()
+            assert await listeners.open("a", port, address=ADDRESS) is not None
+            assert await listeners.open("b", port, address=OTHER) is None
 
 
 async def test_listeners_give_way_and_come_back() -> None:
     port = free_port()
     async with Tasks() as tasks:
-        listeners = NamedListeners(tasks=tasks, avoid={})
-        await listeners.open("a", port, address=ADDRESS)
-        await listeners.give_way({port})
-        await asyncio.sleep(0)
-        with socket.create_server(("", port)):
-            assert await listeners.open("b", port, address=OTHER) == LocalPort(number=port)
-            await listeners.give_way(())  # still taken: tried again the next time
-        await listeners.give_way(())
-        for address in (ADDRESS, OTHER):
-            _, writer = await asyncio.open_connection(address, port)
-            writer.close()
-        listeners.close()
+        with closing(NamedListeners(tasks=tasks, avoid={})) as listeners:
+            await listeners.open("a", port, address=ADDRESS)
+            await listeners.give_way({port})
+            await asyncio.sleep(0)
+            with socket.create_server(("", port)):
+                assert await listeners.open("b", port, address=OTHER) == LocalPort(number=port)
+                await listeners.give_way(())  # still taken: tried again the next time
+            await listeners.give_way(())
+            for address in (ADDRESS, OTHER):
+                _, writer = await asyncio.open_connection(address, port)
+                writer.close()
