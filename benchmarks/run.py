@@ -23,7 +23,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -520,20 +520,24 @@ def measure_tunnels(cluster: Cluster, folder: Path, environ: dict[str, str], tab
         session.end()
 
 
-def measure_names(cluster: Cluster, folder: Path, environ: dict[str, str], table: Table) -> None:
-    """The surroundings of a process in a namespace of 20 Services, and a name beside `forward`."""
-    port = {"port": 9000}
+def make_services(cluster: Cluster, names: Iterable[str]) -> None:
+    spec = {"selector": {"app": "front"}, "ports": [{"port": 9000}]}
     services = [
         {
             "apiVersion": "v1",
             "kind": "Service",
-            "metadata": {"name": f"echo-{number}", "namespace": NAMESPACE},
-            "spec": {"selector": {"app": "front"}, "ports": [port]},
+            "metadata": {"name": name, "namespace": NAMESPACE},
+            "spec": spec,
         }
-        for number in range(19)
+        for name in names
     ]
     body = json.dumps({"apiVersion": "v1", "kind": "List", "items": services})
     cluster.kubectl("apply", "-f", "-", text=body)
+
+
+def measure_names(cluster: Cluster, folder: Path, environ: dict[str, str], table: Table) -> None:
+    """The surroundings of a process in a namespace of 20 Services, and a name beside `forward`."""
+    make_services(cluster, (f"echo-{number}" for number in range(19)))
     manifest = folder / "towline.yml"
     text = manifest.read_text()
     manifest.write_text(text.replace("19000:9000\n", "19000:9000\n    - 19002:echo-1:9000\n"))
@@ -544,9 +548,67 @@ def measure_names(cluster: Cluster, folder: Path, environ: dict[str, str], table
         ready.append(max(at["names"], at["files"]) - at["connection"])
         if run == RUNS - 1:
             through_a_name(folder, environ, table)
+            measure_env(folder, environ, table)
+            come_and_go(cluster, folder, environ, table)
         session.end()
     text = f"{ms(ready):.0f} ms, worst {max(ready) * 1000:.0f} ms"
     table.add("names and files ready after SSH is up, 20 Services", text, "≤ 150 ms")
+    make_services(cluster, (f"more-{number}" for number in range(180)))
+    session = Session(folder, environ).serving()
+    took = max(session.at["names"], session.at["files"]) - session.at["connection"]
+    memory = rss_mb(session.process.pid)
+    session.end()
+    text = f"{took * 1000:.0f} ms, client {memory:.0f} MB"
+    table.add("… 200 Services, all listened for at the start (once)", text, "–")
+
+
+def measure_env(folder: Path, environ: dict[str, str], table: Table) -> None:
+    found = []
+    for _ in range(RUNS + 1):
+        began = time.perf_counter()
+        words = [TOWLINE, "env", "front", "-o", "json"]
+        subprocess.run(words, cwd=folder, env=environ, stdout=subprocess.DEVNULL, check=True)
+        found.append(time.perf_counter() - began)
+    text = f"{ms(found[1:]):.0f} ms, worst {max(found[1:]) * 1000:.0f} ms"
+    table.add("`towline env` during a session", text, "≤ 250 ms")
+
+
+# Prints when its name is found, and when it is not any more.
+LOOK = """
+import socket, time
+def wait(wanted):
+    while True:
+        try:
+            socket.gethostbyname("late")
+            found = True
+        except OSError:
+            found = False
+        if found is wanted: break
+        time.sleep(0.01)
+    print(time.time(), flush=True)
+wait(False), wait(True), wait(False)
+"""
+
+
+def come_and_go(cluster: Cluster, folder: Path, environ: dict[str, str], table: Table) -> None:
+    found = []
+    for _ in range(RUNS):
+        words = [TOWLINE, "run", "front", "--", "python3", "-c", LOOK]
+        looking = subprocess.Popen(
+            words, cwd=folder, env=environ, stdout=subprocess.PIPE, text=True
+        )
+        assert looking.stdout is not None
+        looking.stdout.readline()
+        make_services(cluster, ["late"])
+        made = time.time()
+        found.append(float(looking.stdout.readline()) - made)
+        cluster.kubectl("-n", NAMESPACE, "delete", "service", "late")
+        gone = time.time()
+        found.append(float(looking.stdout.readline()) - gone)
+        looking.wait(30)
+    # kubectl ends a moment after the API server has it: less than nothing is possible.
+    text = f"{ms(found):.0f} ms, worst {max(found) * 1000:.0f} ms after kubectl's end"
+    table.add("a Service made or removed → its name in the process", text, "≤ 2 s")
 
 
 def through_a_name(folder: Path, environ: dict[str, str], table: Table) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,7 +16,7 @@ from tests.api.test_takeover import begin, is_as, restore, settled
 
 from towline.cluster import apply
 from towline.cluster.api import Api, WatchEvent
-from towline.cluster.checks import NEEDED, USEFUL, check_namespace, check_reach, check_rights
+from towline.cluster.checks import MORE, NEEDED, USEFUL, check_namespace, check_reach, check_rights
 from towline.cluster.observe import observe
 from towline.cluster.pods import pod_running
 from towline.cluster.watch import continuous_watch
@@ -72,6 +73,9 @@ class NotingApi(Api):
 
 def test_the_role_grants_what_is_checked_for() -> None:
     assert granted(RIGHTS) == set(NEEDED) | {(g, r, v) for g, r, v, _ in USEFUL}
+    text = (ROOT / "docs/rights.yaml").read_text()
+    more = yaml.safe_load(re.sub("^# ", "", text[text.index("# - apiGroups") :], flags=re.M))
+    assert granted({"rules": more}) >= {(g, r, v) for g, r, v, _ in MORE}
 
 
 async def bound(cluster: Cluster, *, role: dict[str, Any] | None) -> NotingApi:

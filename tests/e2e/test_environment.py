@@ -33,17 +33,20 @@ def explained(towline: Towline, *words: str) -> dict[str, dict[str, Any]]:
 
 
 def test_before_a_session_it_is_as_during_one(towline: Towline, namespace: str) -> None:
-    # What leads to a listener of the session is known during one only.
-    off = "names: off\nfiles: off\n"
-    towline.manifest(off + (towline.folder / "towline.yml").read_text())
     before = towline.run("env", "frontend", "-n", namespace, "-o", "json")
     assert before.returncode == 0, before.stderr
     assert "there is no session" in before.stderr
     assert "POD_NAME is not known yet: metadata.name is the dev pod's own" in before.stderr
     ahead = json.loads(before.stdout)
+    told = explained(towline, "frontend", "-n", namespace)
+    marked = {n for n, each in told.items() if "another in a session" in (each["note"] or "")}
+    assert f"and {len(marked) - 5} more" in before.stderr
     towline.up("frontend").serving()
     during = values_of(towline)
-    assert {k: v for k, v in during.items() if k != "POD_NAME"} == ahead
+    others = {name for name in during if during[name] != ahead.get(name)}
+    assert others == marked | {"POD_NAME"}
+    assert "KUBERNETES_SERVICE_HOST" in marked
+    assert set(ahead) <= set(during)
     assert during["POD_NAME"].startswith("frontend-")
     assert ahead["NODE_ENV"] == "production", "the image's, read in the original's container"
 

@@ -160,6 +160,11 @@ def test_pods_of_a_set_and_services_with_nobody_there(laptop: Towline) -> None:
 
 def test_without_namespaces_values_lead_there(root: Towline) -> None:
     with ordinary_user(root, namespaces=False) as laptop:
+        ahead = laptop.run("env", "app", "-n", root.namespace, "--explain", "-o", "json").stdout
+        marked = {each["name"] for each in json.loads(ahead)["variables"]
+                  if "another in a session" in (each["note"] or "")}  # fmt: skip
+        assert {"CONFIG", "PEER_URL", "APP_URL"} <= marked
+        assert "OIDC_ISSUER" not in marked
         session = laptop.up("app")
         session.event("command-started")
         files = session.event("stage-done", stage="files")

@@ -54,6 +54,13 @@ USEFUL = (
     ("", "events", "list", "says why a pod does not start"),
     ("autoscaling", "horizontalpodautoscalers", "list", "warns of an autoscaler"),
 )
+# Not in the Role: they show what is secret.
+MORE = (
+    ("", "secrets", "get", "`towline env` before a session knows what comes from Secrets"),
+    ("", "secrets", "list", "a Secret that changes is told"),
+    ("", "secrets", "watch", "a Secret that changes is told"),
+    ("", "pods/exec", "get", "`towline env` before a session knows what the image sets"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +94,7 @@ async def check_rights(api: Api) -> list[Finding]:
         answer = await api.create("selfsubjectaccessreviews", body)
         return bool((answer.get("status") or {}).get("allowed"))
 
-    wanted = [(g, r, v) for g, r, v in NEEDED] + [(g, r, v) for g, r, v, _ in USEFUL]
+    wanted = [*NEEDED, *((g, r, v) for g, r, v, _ in (*USEFUL, *MORE))]
     allowed = await together(*[ask(*each) for each in wanted])
     by_right = dict(zip(wanted, allowed, strict=True))
     missing: dict[str, list[str]] = {}
@@ -105,7 +112,7 @@ async def check_rights(api: Api) -> list[Finding]:
     ]
     if not findings:
         findings.append(Finding(check="rights", ok=True, text="all that `up` needs"))
-    for group, resource, verb, use in USEFUL:
+    for group, resource, verb, use in (*USEFUL, *MORE):
         if not by_right[group, resource, verb]:
             text = f"without {verb} {resource} something is missing: {use}"
             findings.append(Finding(check="rights", ok=True, text=text))

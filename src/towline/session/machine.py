@@ -48,12 +48,17 @@ def lookup_binds(folder: Path) -> tuple[Bind, ...]:
     return tuple(binds)
 
 
-async def check_machine() -> list[Finding]:
-    """Whether a process may have a hosts file and paths of its own here, and why not."""
-    with private_folder(f"doctor-{secrets.token_hex(4)}") as folder:
+async def namespaces_refused() -> str:
+    """What keeps a process from a hosts file and paths of its own here, or ""."""
+    with private_folder(f"probe-{secrets.token_hex(4)}") as folder:
         scratch = folder / "scratch"
         scratch.mkdir(mode=0o700)
-        refused = await probe(scratch, lookup_binds(folder))
+        return await probe(scratch, lookup_binds(folder))
+
+
+async def check_machine() -> list[Finding]:
+    """Whether a process may have a hosts file and paths of its own here, and why not."""
+    refused = await namespaces_refused()
     how = "mount namespaces" if _is_root() else "user and mount namespaces"
     if not refused:
         names, files = "in a hosts file of the process's own", "at their own paths"
@@ -99,14 +104,17 @@ def _refused_ports(services: Iterable[JsonObject]) -> list[str]:
     concerned = []
     for name, port in low_ports(services):
         if port not in refused:
-            refused[port] = _is_refused(port)
+            refused[port] = is_refused(port)
         if refused[port]:
             concerned.append(f"{name} {port}")
     return concerned
 
 
-def _is_refused(port: int) -> bool:
-    """Found out by trying: a setting, a capability or another system may allow it."""
+def is_refused(port: int) -> bool:
+    """Whether this user may not listen on a port.
+
+    Found out by trying: a setting, a capability or another system may allow it.
+    """
     address = "127.127.255.254" if sys.platform == "linux" else "127.0.0.1"
     with socket.socket() as tried:
         try:
