@@ -40,7 +40,7 @@ _NAMES = st.one_of(
 ENVIRONMENTS = st.dictionaries(_NAMES, _BYTES, max_size=8)
 HARD = {
     b"QUOTES": b'it\'s "quoted"',
-    b"LINES": b"one\ntwo\n",
+    b"TWO_LINES": b"one\ntwo\n",
     b"DOLLARS": b"$HOME ${HOME} $(id) `id`",
     b"EQUALS": b"a=b=c",
     b"RAW": b"\xff\xfe",
