@@ -1,6 +1,7 @@
 // Command agent runs as the first process of the dev container: it carries the
 // tunnels between the pod and the laptop, runs commands, and keeps the gate. With
-// -guard it watches over a session from a pod of its own instead.
+// -guard it watches over a session from a pod of its own instead; with -prepare it fills
+// the dev pod's folders before that and ends.
 package main
 
 import (
@@ -18,6 +19,7 @@ import (
 	"towline.dev/agent/internal/guard"
 	"towline.dev/agent/internal/kube"
 	"towline.dev/agent/internal/memory"
+	"towline.dev/agent/internal/prepare"
 )
 
 func main() {
@@ -27,10 +29,14 @@ func main() {
 	flag.StringVar(&settings.Lease, "lease", "", "the `name` of the session's lease")
 	flag.DurationVar(&settings.GiveBackAfter, "give-back-after", 2*time.Minute, "let the original serve again")
 	flag.DurationVar(&settings.KeepFor, "keep-for", 10*time.Minute, "end the session")
+	task := flag.String("prepare", "", "fill folders and put files in place as this `JSON` says, and end")
 	flag.Parse()
 	run := func() error { return serve(*folder) }
 	if settings.Record != "" {
 		run = func() error { return watch(settings) }
+	}
+	if *task != "" {
+		run = func() error { return prepare.Run(*task, os.Stderr) }
 	}
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "towline agent:", err)

@@ -57,8 +57,11 @@ def output_option(command: F) -> F:
     )(command)
 
 
-def read_manifest(file: Path | None) -> Manifest:
+def read_manifest(file: Path | None, *, mode: str | None = None) -> Manifest:
     """Read the manifest that was named, or that is found from here.
+
+    Args:
+        mode: every entry's, whatever the file says.
 
     Raises:
         ManifestError: it is broken; UsageError: there is none.
@@ -71,7 +74,9 @@ def read_manifest(file: Path | None) -> Manifest:
             f"there is no manifest in {Path.cwd()} or above it",
             hint="write a towline.yml (the README has one of eight lines), or name it with -f",
         )
-    return load(path, environ=os.environ)
+    from towline.manifest.model import Mode
+
+    return load(path, environ=os.environ, mode=None if mode is None else Mode(mode))
 
 
 def pick_entry(manifest: Manifest, name: str | None, *, choose: bool = False) -> Entry:

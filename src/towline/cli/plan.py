@@ -48,7 +48,9 @@ def plan(
     objects: Path | None,
 ) -> None:
     """Show what `up` would do to the cluster, and how `down` undoes it. Changes nothing."""
-    entry = pick_entry(read_manifest(file), service)
+    from towline.session.run import checked
+
+    entry = checked(pick_entry(read_manifest(file), service))
     made = (
         _offline(entry, objects, namespace)
         if objects is not None

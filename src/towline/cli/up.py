@@ -20,7 +20,7 @@ from towline.cli.common import (
     read_manifest,
     run,
 )
-from towline.errors import ManifestError, UsageError
+from towline.errors import UsageError
 
 if TYPE_CHECKING:
     from towline.manifest.model import Entry
@@ -33,6 +33,7 @@ Examples:
   towline up frontend                the service named
   towline up frontend -- npm test    another command in its place
   towline up api --mode hybrid       run here what the manifest runs in the cluster
+  towline up api --env LEVEL=debug   with a variable of one's own
   towline up frontend --detach       in the background; then status, logs, down
 """
 
@@ -89,20 +90,22 @@ def up(
     detach: bool,
     wait: str,
 ) -> int:
-    """Take a service into development and run it here.
+    """Take a service into development: its process here, or its files there.
 
-    The service's process runs on this machine with its container's environment, and
-    the app in the cluster reaches it as if it ran there. A takeover is for everyone in
-    the namespace. Ctrl-C, `towline down`, or the command's end gives the cluster back.
+    In hybrid mode the service's process runs on this machine with its container's
+    environment, and the app in the cluster reaches it as if it ran there. In sync mode
+    (the default) it runs in the cluster, in the dev container, and files follow from
+    here. A takeover is for everyone in the namespace. Ctrl-C, `towline down`, or the
+    command's end gives the cluster back.
     """
-    manifest = read_manifest(file)
+    manifest = read_manifest(file, mode=mode)
+    is_detached = bool(os.environ.pop("TOWLINE_DETACHED", ""))
     entry = changed(
         pick_entry(manifest, service, choose=output == "text"),
         command=command,
-        mode=mode,
         handover=handover,
+        is_detached=detach or is_detached,
     )
-    _refuse_in_sync(entry, detach=detach, variables=variables)
     from towline.cli.asking import ask, key
 
     interactive = has_terminal() and output == "text"
@@ -114,7 +117,6 @@ def up(
     from towline.ui.lines import JsonLines
     from towline.ui.terminal import Terminal
 
-    is_detached = bool(os.environ.pop("TOWLINE_DETACHED", ""))
     options = Options(
         manifest=manifest.path,
         kubeconfig=str(kubeconfig or os.environ.get("KUBECONFIG", "")),
@@ -147,41 +149,20 @@ def up(
 
 
 def changed(
-    entry: Entry, *, command: tuple[str, ...], mode: str | None, handover: str | None
+    entry: Entry, *, command: tuple[str, ...], handover: str | None, is_detached: bool
 ) -> Entry:
     """The entry with what the command line says laid over it."""
     from towline.manifest.model import Command, Handover, Mode
+    from towline.session.sync_entry import has_default_command
 
-    if mode is None and entry.mode is Mode.SYNC:
-        # Files move both ways: nobody is to find out by accident that a part is missing.
-        raise ManifestError(
-            f"{entry.place}: {entry.name} is in sync mode (the default), of which only a first "
-            "part is there",
-            hint=f"towline up {entry.name} --mode sync tries it, --mode hybrid runs it here",
-        )
-    if mode is not None and Mode(mode) is not entry.mode:
-        workdir = entry.workdir
-        if workdir is None and mode == "hybrid":
-            workdir = Path.cwd()
-        entry = replace(entry, mode=Mode(mode), workdir=workdir)
     if command:
         entry = replace(entry, command=Command(argv=command))
+    elif is_detached and entry.mode is Mode.SYNC and has_default_command(entry):
+        # A shell that nobody can type into ends at once: the session waits for `exec`.
+        entry = replace(entry, command=None)
     if handover is not None:
         entry = replace(entry, settings=replace(entry.settings, handover=Handover(handover)))
     return entry
-
-
-def _refuse_in_sync(entry: Entry, *, detach: bool, variables: tuple[str, ...]) -> None:
-    from towline.manifest.model import Mode
-
-    given = "--detach" if detach else "--env" if variables else None
-    if entry.mode is Mode.SYNC and given is not None:
-        raise UsageError(
-            f"{entry.name} is in sync mode, which does not have {given} yet",
-            hint="`environment` of the manifest is in force there"
-            if given == "--env"
-            else "run it in a terminal of its own, or with --mode hybrid",
-        )
 
 
 def pair(text: str) -> tuple[str, str]:

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from towline._kit.objects import JsonObject
-from towline.errors import NotFound, TowlineError
+from towline.errors import ManifestError, NotFound, TowlineError
 from towline.manifest.model import Entry, Handover, Mode
 from towline.payload.pieces import Piece
-from towline.plan.folders import folder_notices
+from towline.plan.command import sync_command
+from towline.plan.folders import Lies, claim_name, claim_object, folder_notices, kept_folders
 from towline.plan.guard import guard_name, guard_objects
 from towline.plan.handover import choose_handover
 from towline.plan.model import (
@@ -79,6 +80,8 @@ def build_plan(
     parts = tuple(parts)
     _refuse_what_cannot_be(entry, observed)
     container = choose_container(entry, observed.template)
+    if entry.mode is Mode.SYNC:
+        sync_command(entry, _named(container, observed.template))
     names = names_for(observed.kind, observed.name, session=session)
     handover, reason = choose_handover(entry, observed)
     ports = _agent_ports(entry, observed.template)
@@ -91,6 +94,7 @@ def build_plan(
     workload = dev_workload(
         observed, container=container, names=names, ports=ports, parts=parts, arch=arch, entry=entry
     )
+    claim = _claim(entry, observed, container)
     guard: tuple[JsonObject, ...] = ()
     if wants_guard and observed.guard_refused is None:
         guard = guard_objects(
@@ -126,12 +130,26 @@ def build_plan(
             *folder_notices(entry, _named(container, observed.template), observed.template["spec"]),
         ),
         actions=_actions(
-            observed, names=names, handover=handover, parts=parts, has_guard=bool(guard)
+            observed,
+            names=names,
+            handover=handover,
+            parts=parts,
+            has_guard=bool(guard),
+            claim=claim,
         ),
         dev_workload=workload,
         guard=guard,
         managed_fields=tuple(observed.workload["metadata"].get("managedFields") or ()),
+        claim=claim,
     )
+
+
+def _claim(entry: Entry, observed: Observed, container: str) -> JsonObject | None:
+    spec = observed.template["spec"]
+    kept = kept_folders(entry, _named(container, observed.template), spec)
+    if Lies.CLAIM not in kept.values():
+        return None
+    return claim_object(entry, claim_name(observed.kind, observed.name), observed.name)
 
 
 def _refuse_what_cannot_be(entry: Entry, observed: Observed) -> None:
@@ -152,8 +170,14 @@ def _agent_ports(entry: Entry, template: JsonObject) -> AgentPorts:
     taken = {each.remote for each in entry.reverse}
     for container in template["spec"]["containers"]:
         taken |= {port["containerPort"] for port in container.get("ports") or []}
-    free = (port for port in range(_FIRST_AGENT_PORT, 65536) if port not in taken)
-    return AgentPorts(line=next(free), gate=next(free))
+    line = entry.ssh_server_port
+    if line is not None and line in taken:
+        raise ManifestError(
+            f"{entry.places.get('sshServerPort', entry.place)}: {entry.name}: sshServerPort "
+            f"{line} is a port of the pod already",
+        )
+    free = (port for port in range(_FIRST_AGENT_PORT, 65536) if port not in {*taken, line})
+    return AgentPorts(line=line or next(free), gate=next(free))
 
 
 def _other_warnings(entry: Entry, observed: Observed) -> list[str]:
@@ -206,6 +230,7 @@ def _actions(
     handover: Handover,
     parts: Iterable[Piece],
     has_guard: bool,
+    claim: JsonObject | None,
 ) -> tuple[Action, ...]:
     def action(
         kind: ActionKind, resource: str, name: str, do: str, undo: str, **values: Any
@@ -229,6 +254,13 @@ def _actions(
             f"create Secret {names.secret}: this session's keys", f"delete Secret {names.secret}",
         ),
     ]  # fmt: skip
+    if claim is not None:
+        made = claim["metadata"]["name"]
+        first.append(action(
+            ActionKind.CREATE_CLAIM, "persistentvolumeclaims", made,
+            f"create claim {made}, or take it as it was left",
+            f"keep claim {made} (`towline down --volumes` deletes it)",
+        ))  # fmt: skip
     dev = action(
         ActionKind.CREATE_DEV_WORKLOAD, "deployments", names.dev_workload,
         f"create Deployment {names.dev_workload}: 1 pod with the agent",

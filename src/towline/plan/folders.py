@@ -1,67 +1,68 @@
-"""What sync mode lays over the dev container: image, folder, where its files may lie. [pure]"""
+"""What sync mode lays over the dev pod: image, folders and files, and where they lie. [pure]
+
+A synced folder lies in the image's own file system where the container's user can write
+there; else in an emptyDir, or with `persistentVolume` in a claim. Those two begin with
+what the image has at that path: an init container of the same image copies it, by the
+agent, since the image may have neither shell nor tar.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
+from enum import Enum
 from pathlib import PurePosixPath
 
 from towline._kit.objects import JsonObject
 from towline.manifest.model import Entry, Mode
+from towline.plan.model import LABEL_KIND, MANAGED_BY, Kind
+
+_FOLDERS, _GIVEN, _PUT = "towline-folders", "towline-given", "towline-put"
+_PREPARE = "towline-prepare"
+# In memory, since they are secrets; a Secret holds 1 MiB.
+_PUT_LIMIT = "2Mi"
 
 
-def lay_sync_over(spec: JsonObject, container: JsonObject, entry: Entry) -> None:
-    """The dev image and folder, and an emptyDir where a synced folder cannot be written."""
-    if entry.image is not None:
-        container["image"] = entry.image
-    if entry.image_pull_policy is not None:
-        container["imagePullPolicy"] = entry.image_pull_policy
-    if entry.container_workdir is not None:
-        container["workingDir"] = str(entry.container_workdir)
-    for number, folder in enumerate(empty_folders(entry, container, spec)):
-        name = f"towline-sync-{number}"
-        spec["volumes"] = [*(spec.get("volumes") or []), {"name": name, "emptyDir": {}}]
-        mount = {"name": name, "mountPath": str(folder)}
-        container["volumeMounts"] = [*(container.get("volumeMounts") or []), mount]
+class Lies(Enum):
+    """Where a folder of the dev container lies, if not in the image's own file system."""
+
+    EMPTY = "an emptyDir"
+    CLAIM = "a claim"
 
 
-def empty_folders(
+def claim_name(kind: Kind, workload: str) -> str:
+    """The claim that keeps a workload's folders over sessions."""
+    return f"towline-kept-{kind.value.lower()}-{workload}"[:253]
+
+
+def secret_key(number: int) -> str:
+    """The key of one of `secrets` in the session's Secret."""
+    return f"file.{number}"
+
+
+def kept_folders(
     entry: Entry, container: JsonObject, spec: JsonObject
-) -> tuple[PurePosixPath, ...]:
-    """The synced folders in a file system that the container's user cannot write to."""
-    if entry.mode is not Mode.SYNC or not _is_read_only(entry, container, spec):
-        return ()
+) -> dict[PurePosixPath, Lies]:
+    """The folders that do not lie in the image's file system, nor in a volume there is."""
+    if entry.mode is not Mode.SYNC:
+        return {}
+    if entry.persistent_volume.enabled:
+        lies = Lies.CLAIM
+    elif _cannot_be_written(entry, container, spec):
+        lies = Lies.EMPTY
+    else:
+        return {}
     mounts = [PurePosixPath(each["mountPath"]) for each in container.get("volumeMounts") or []]
     mounts += [each.mount_path for each in entry.external_volumes]
-    found: list[PurePosixPath] = []
-    for remote in dict.fromkeys(folder.remote for folder in entry.sync.folders):
+    found: dict[PurePosixPath, Lies] = {}
+    remotes = [*(folder.remote for folder in entry.sync.folders), *entry.volumes]
+    for remote in sorted(dict.fromkeys(remotes), key=lambda path: len(path.parts)):
         if not any(remote == each or each in remote.parents for each in [*mounts, *found]):
-            found.append(remote)
-    return tuple(found)
+            found[remote] = lies
+    return found
 
 
-def folder_notices(entry: Entry, container: JsonObject, spec: JsonObject) -> tuple[str, ...]:
-    """What is to be known: folders that get an emptyDir, fields that do nothing yet."""
-    if entry.mode is not Mode.SYNC:
-        return ()
-    without_effect = [
-        name
-        for name, given in (
-            ("volumes", entry.volumes),
-            ("persistentVolume", entry.persistent_volume.enabled),
-            ("secrets", entry.secrets),
-            ("envFiles", entry.env_files),
-            ("services", entry.services),
-        )
-        if given
-    ]
-    fields = tuple(f"{entry.name}.{name} has no effect in sync mode yet" for name in without_effect)
-    return fields + tuple(
-        f"{folder} cannot be written to by the container's user: it is an empty folder of the "
-        "pod (emptyDir) in development, without what the image has there"
-        for folder in empty_folders(entry, container, spec)
-    )
-
-
-def _is_read_only(entry: Entry, container: JsonObject, spec: JsonObject) -> bool:
+def _cannot_be_written(entry: Entry, container: JsonObject, spec: JsonObject) -> bool:
     security = {
         **(spec.get("securityContext") or {}),
         **(container.get("securityContext") or {}),
@@ -71,3 +72,133 @@ def _is_read_only(entry: Entry, container: JsonObject, spec: JsonObject) -> bool
         return True
     # Images' folders are root's, mostly. What the image says of its user is not known here.
     return bool(security.get("runAsNonRoot") or security.get("runAsUser"))
+
+
+def lay_sync_over(
+    spec: JsonObject,
+    container: JsonObject,
+    entry: Entry,
+    *,
+    agent: Iterable[JsonObject],
+    claim: str,
+    secret: str,
+) -> None:
+    """The dev image and folder; volumes for folders and files, and what fills them.
+
+    Args:
+        agent: the mounts that the starter needs.
+        claim, secret: the claim for folders that are kept, the session's Secret.
+    """
+    kept = kept_folders(entry, container, spec)
+    for key, value in (
+        ("image", entry.image),
+        ("imagePullPolicy", entry.image_pull_policy),
+        ("workingDir", entry.container_workdir and str(entry.container_workdir)),
+    ):
+        if value is not None:
+            container[key] = value
+    if not kept and not entry.secrets:
+        return
+    mounts = list(agent)
+    if kept:
+        source: JsonObject = {"emptyDir": {}}
+        if Lies.CLAIM in kept.values():
+            source = {"persistentVolumeClaim": {"claimName": claim}}
+        spec["volumes"].append({"name": _FOLDERS, **source})
+        mounts.append({"name": _FOLDERS, "mountPath": _at(_FOLDERS)})
+    if entry.secrets:
+        items = [{"key": secret_key(n), "path": str(n)} for n in range(len(entry.secrets))]
+        spec["volumes"] += [
+            {"name": _GIVEN, "secret": {"secretName": secret, "items": items}},
+            {"name": _PUT, "emptyDir": {"medium": "Memory", "sizeLimit": _PUT_LIMIT}},
+        ]
+        mounts += [{"name": each, "mountPath": _at(each)} for each in (_GIVEN, _PUT)]
+    container["volumeMounts"] = [*container["volumeMounts"], *_mounts(kept, entry)]
+    prepares = _preparing(container, kept, entry, mounts)
+    spec["initContainers"] = [*(spec.get("initContainers") or []), prepares]
+
+
+def _at(volume: str) -> str:
+    return f"/towline/{volume.removeprefix('towline-')}"
+
+
+def _mounts(kept: Iterable[PurePosixPath], entry: Entry) -> list[JsonObject]:
+    mounts = [
+        {"name": _FOLDERS, "mountPath": str(path), "subPath": str(path).lstrip("/")}
+        for path in kept
+    ]
+    return mounts + [
+        {"name": _PUT, "mountPath": str(each.remote), "subPath": str(n)}
+        for n, each in enumerate(entry.secrets)
+    ]
+
+
+def _preparing(
+    container: JsonObject,
+    kept: Iterable[PurePosixPath],
+    entry: Entry,
+    mounts: list[JsonObject],
+) -> JsonObject:
+    """The init container: the dev container's image and user, so that what it makes is theirs."""
+    task = {
+        "folders": [{"from": str(path), "to": f"{_at(_FOLDERS)}{path}"} for path in kept],
+        "files": [
+            {"from": f"{_at(_GIVEN)}/{n}", "to": f"{_at(_PUT)}/{n}", "mode": each.mode}
+            for n, each in enumerate(entry.secrets)
+        ],
+    }
+    same = ("image", "imagePullPolicy", "securityContext", "resources")
+    return {
+        "name": _PREPARE,
+        **{key: container[key] for key in same if key in container},
+        "command": [*container["command"], "-prepare", json.dumps(task)],
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": mounts,
+    }
+
+
+def claim_object(entry: Entry, name: str, workload: str) -> JsonObject:
+    """The claim that keeps folders over sessions; it is nobody's to collect."""
+    wanted = entry.persistent_volume
+    spec: JsonObject = {
+        "accessModes": [wanted.access_mode],
+        "volumeMode": wanted.volume_mode,
+        "resources": {"requests": {"storage": wanted.size}},
+    }
+    if wanted.storage_class is not None:
+        spec["storageClassName"] = wanted.storage_class
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {
+            "name": name,
+            "labels": {**wanted.labels, LABEL_KIND: "claim", **MANAGED_BY},
+            "annotations": {**wanted.annotations, "towline.dev/workload": workload},
+        },
+        "spec": spec,
+    }
+
+
+def lies_in_claim(pod: JsonObject, container: str, path: PurePosixPath) -> bool:
+    """Whether a folder of a container outlives the pod: the innermost mount over it is a claim."""
+    held: JsonObject = next(c for c in pod["containers"] if c["name"] == container)
+    over = [
+        each
+        for each in held.get("volumeMounts") or []
+        if path.is_relative_to(PurePosixPath(each["mountPath"]))
+    ]
+    if not over:
+        return False
+    innermost = max(over, key=lambda each: len(PurePosixPath(each["mountPath"]).parts))
+    claims = {v["name"] for v in pod.get("volumes") or [] if "persistentVolumeClaim" in v}
+    return innermost["name"] in claims
+
+
+def folder_notices(entry: Entry, container: JsonObject, spec: JsonObject) -> tuple[str, ...]:
+    """What is to be known: folders that do not lie in the image's file system."""
+    return tuple(
+        f"{folder} cannot be written to by the container's user: it is {Lies.EMPTY.value} of "
+        "the pod in development, which begins with what the image has there"
+        for folder, lies in kept_folders(entry, container, spec).items()
+        if lies is Lies.EMPTY
+    )

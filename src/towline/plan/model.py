@@ -92,6 +92,7 @@ class ActionKind(StrEnum):
     WRITE_RECORD = "write-record"
     SHARE_PIECES = "share-pieces"
     CREATE_SECRET = "create-secret"
+    CREATE_CLAIM = "create-claim"
     RETAIN_CLAIMS = "retain-claims"
     STOP_ORIGINAL = "stop-original"
     CREATE_DEV_WORKLOAD = "create-dev-workload"
@@ -147,6 +148,7 @@ class Plan:
         warnings: one line each, with the fix.
         handover_reason: why the handover is as it is, None for the default.
         guard: its objects, none where it is not wanted or not allowed.
+        claim: what keeps folders over sessions, None where none is to be kept.
     """
 
     session: str
@@ -170,3 +172,4 @@ class Plan:
     dev_workload: JsonObject
     guard: tuple[JsonObject, ...]
     managed_fields: tuple[JsonObject, ...]
+    claim: JsonObject | None = None

@@ -11,18 +11,24 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable
 
-from towline._kit.objects import JsonObject
+from towline._kit.objects import JsonObject, mutable
 from towline.manifest.model import Entry, InitContainers, Mode
 from towline.payload.pieces import Piece, volume
-from towline.plan.folders import lay_sync_over
+from towline.plan.folders import claim_name, lay_sync_over
 from towline.plan.model import LABEL_SESSION, MANAGED_BY, AgentPorts, Kind, Names, Observed
 
 FOLDER = "/towline"
 GATE_PATH = "/towline/ready"
+SECRET_KEYS = ("config.json", "host_key", "client_key", "line_key")
+"""What of the session's Secret the agent reads (docs/protocol.md)."""
 _BOOT, _RUN, _SESSION = "towline-boot", "towline-run", "towline-session"
 # Labels that a controller puts on the pods it made; a copy of them would make the dev
 # pod that controller's own.
 _CONTROLLER_LABELS = ("pod-template-hash", "controller-revision-hash")
+# An entry has both security contexts in one map, as Okteto's have it: these are the pod's.
+_POD_SECURITY = (
+    "fsGroup", "fsGroupChangePolicy", "supplementalGroups", "supplementalGroupsPolicy", "sysctls",
+)  # fmt: skip
 # The kubelet's request is held back while the gate is shut: it must wait longer than
 # the agent does (8 s).
 _PROBE_TIMEOUT_S = 10
@@ -45,7 +51,17 @@ def dev_workload(
     if observed.kind is Kind.STATEFULSET:
         _take_identity(observed.workload, metadata, spec)
     _patch_pod(spec, names, parts, arch, entry)
-    _patch_container(spec, _container(spec, container), ports, entry)
+    held = _container(spec, container)
+    _patch_container(held, ports, entry)
+    if entry.mode is Mode.SYNC:
+        lay_sync_over(
+            spec,
+            held,
+            entry,
+            agent=_agent_mounts()[:2],
+            claim=claim_name(observed.kind, observed.name),
+            secret=names.secret,
+        )
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -122,23 +138,28 @@ def _patch_pod(
     for key, value in (
         ("serviceAccountName", entry.service_account),
         ("serviceAccount", entry.service_account),
-        ("tolerations", list(entry.tolerations)),
+        ("tolerations", entry.tolerations),
         ("affinity", entry.affinity),
         ("priorityClassName", entry.priority_class_name),
     ):
         if value:
-            spec[key] = value
+            spec[key] = mutable(value)
     if entry.priority_class_name is not None:
         # Filled in by admission from the class's name; the old number would be refused.
         spec.pop("priority", None)
+    pods = {k: mutable(v) for k, v in entry.security_context.items() if k in _POD_SECURITY}
+    if pods:
+        spec["securityContext"] = {**(spec.get("securityContext") or {}), **pods}
     if any(each.remote < 1024 for each in entry.reverse):
         _allow_low_ports(spec)
+    # The user's own secrets are in the same Secret, and not for every user of the container.
+    items = {"items": [{"key": key, "path": key} for key in SECRET_KEYS]} if entry.secrets else {}
     mode = 0o440 if (spec.get("securityContext") or {}).get("fsGroup") is not None else 0o444
     spec["volumes"] = [
         *(spec.get("volumes") or []),
         volume(parts, name=_BOOT),
         {"name": _RUN, "emptyDir": {}},
-        {"name": _SESSION, "secret": {"secretName": names.secret, "defaultMode": mode}},
+        {"name": _SESSION, "secret": {"secretName": names.secret, "defaultMode": mode, **items}},
         *_external_claims(entry),
     ]
 
@@ -169,9 +190,15 @@ def _container(spec: JsonObject, name: str) -> JsonObject:
     return container
 
 
-def _patch_container(
-    spec: JsonObject, container: JsonObject, ports: AgentPorts, entry: Entry
-) -> None:
+def _agent_mounts() -> list[JsonObject]:
+    return [
+        {"name": _BOOT, "mountPath": f"{FOLDER}/boot", "readOnly": True},
+        {"name": _RUN, "mountPath": f"{FOLDER}/run"},
+        {"name": _SESSION, "mountPath": f"{FOLDER}/session", "readOnly": True},
+    ]
+
+
+def _patch_container(container: JsonObject, ports: AgentPorts, entry: Entry) -> None:
     container["command"] = [f"{FOLDER}/boot/starter"]
     # What the starter or the agent said last is then in the pod's status, readable without logs.
     container["terminationMessagePolicy"] = "FallbackToLogsOnError"
@@ -187,9 +214,7 @@ def _patch_container(
     volumes = _claim_volumes(entry)
     container["volumeMounts"] = [
         *(container.get("volumeMounts") or []),
-        {"name": _BOOT, "mountPath": f"{FOLDER}/boot", "readOnly": True},
-        {"name": _RUN, "mountPath": f"{FOLDER}/run"},
-        {"name": _SESSION, "mountPath": f"{FOLDER}/session", "readOnly": True},
+        *_agent_mounts(),
         *(
             {
                 "name": volumes[each.claim],
@@ -200,8 +225,6 @@ def _patch_container(
         ),
     ]
     _lay_over(container, entry)
-    if entry.mode is Mode.SYNC:
-        lay_sync_over(spec, container, entry)
 
 
 def _lay_over(container: JsonObject, entry: Entry) -> None:
@@ -218,7 +241,11 @@ def _lay_over(container: JsonObject, entry: Entry) -> None:
     if entry.security_context:
         container["securityContext"] = {
             **(container.get("securityContext") or {}),
-            **entry.security_context,
+            **{
+                key: mutable(value)
+                for key, value in entry.security_context.items()
+                if key not in _POD_SECURITY
+            },
         }
 
 

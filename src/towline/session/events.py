@@ -57,9 +57,9 @@ class CommandStarting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandStarted:
-    """The local process runs."""
+    """The process runs: on this machine, with its pid, or in the dev container (None)."""
 
-    pid: int
+    pid: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,10 +113,16 @@ class NetworkBack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodReplaced:
-    """The dev pod was lost; a new one stands in, the local process kept running."""
+    """The dev pod was lost; a new one stands in.
+
+    Attributes:
+        process_kept: the local process kept running; else the command starts again there,
+            after the files.
+    """
 
     pod: str
     after_s: float
+    process_kept: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -121,6 +121,7 @@ async def keep_link(
     connected: Callable[[Connection, bool], Awaitable[None]],
     healed: Callable[[Connection], Awaitable[None]],
     pod_gone: Callable[[], Awaitable[None]],
+    process_kept: bool = True,
 ) -> None:
     """Keep a link to the dev pod, whichever it is, until cancelled.
 
@@ -128,6 +129,7 @@ async def keep_link(
         connected: awaited for each new connection, with whether it is the first.
         healed: awaited whenever a connection's line has a carrier again.
         pod_gone: awaited before another pod is waited for.
+        process_kept: whether the process outlives the pod.
 
     Raises:
         TowlineError: the first connection does not come about, or no new pod gets to run.
@@ -141,7 +143,7 @@ async def keep_link(
                 link.set(current)
                 if not is_first:
                     after_s = time.monotonic() - lost_at
-                    events(PodReplaced(pod=pod.name, after_s=after_s))
+                    events(PodReplaced(pod=pod.name, after_s=after_s, process_kept=process_kept))
                 is_first = False
                 await _lost(api, current, healed)
         except ConnectionLost:

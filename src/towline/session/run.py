@@ -28,6 +28,7 @@ from towline.session.prepare import check_folder, confirm, name_owner, prepare
 from towline.session.private import private_folder
 from towline.session.requests import Requests
 from towline.session.serving import Serving
+from towline.session.sync_entry import secret_files, sync_entry
 from towline.session.takeover import applied, running_pod
 from towline.transport.keys import make_keys
 
@@ -47,7 +48,8 @@ async def develop(
         TowlineError: it could not begin, or could not go on. The cluster is given back.
     """
     watch = Stopwatch()
-    entry = checked(entry)
+    entry = checked(entry, options.variables)
+    given = secret_files(entry) if entry.mode is Mode.SYNC else {}
     (observed, prepared), (keys, files) = await together(
         prepare(entry, api=api, options=options, events=events), asyncio.to_thread(make_keys)
     )
@@ -65,7 +67,7 @@ async def develop(
     for warning in plan.warnings:
         events(Warned(text=warning))
     await confirm(observed, plan, options=options)
-    files["config.json"] = agent_config(entry, plan)
+    files |= {"config.json": agent_config(entry, plan), **given}
     record = record_of(plan, since=time_text(), entry=entry.name, mode=entry.mode.value)
     session = _local_session(entry, plan, record, options)
     watch.lap()
@@ -124,18 +126,21 @@ async def develop(
                 return await serving.serve(pod, opened, observed)
 
 
-def checked(entry: Entry) -> Entry:
-    """The entry as its mode has it, its folder on the laptop seen to exist.
+def checked(entry: Entry, variables: tuple[tuple[str, str], ...] = ()) -> Entry:
+    """The entry as its mode has it, its files and folders on the laptop seen to exist.
+
+    Args:
+        variables: `-e`, which in sync mode are the container's.
 
     Raises:
-        CommandError: it does not.
+        CommandError, ManifestError: they do not.
     """
     if entry.mode is Mode.HYBRID:
         check_folder(entry)
         return entry
     # The process is in the cluster, where its names and files are.
     settings = replace(entry.settings, names=Names(reach=Reach.OFF), files=Files(reach=Reach.OFF))
-    return replace(entry, settings=settings)
+    return replace(sync_entry(entry, variables), settings=settings)
 
 
 def _serving(entry: Entry) -> type[Serving]:

@@ -58,6 +58,7 @@ class Serving:
     """The part of a session from the running pod to the process's end."""
 
     where = "localhost"
+    process_kept = True
 
     def __init__(
         self,
@@ -196,6 +197,7 @@ class Serving:
                 connected=connected,
                 healed=self._healed,
                 pod_gone=self._retake,
+                process_kept=self.process_kept,
             ),
             name="link",
         )

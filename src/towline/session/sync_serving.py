@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +16,19 @@ from towline._kit.tasks import Tasks, finish
 from towline.cluster.pods import DevPod
 from towline.errors import ConnectionLost
 from towline.manifest.model import Command, SyncFolder
+from towline.plan.command import sync_command
+from towline.plan.folders import lies_in_claim
 from towline.plan.model import Observed
 from towline.process import Ending
 from towline.process.listening import listening_among
-from towline.session.events import CommandEnded, CommandStarting, Restoring, Warned
+from towline.session.events import (
+    CommandEnded,
+    CommandStarted,
+    CommandStarting,
+    Holding,
+    Restoring,
+    Warned,
+)
 from towline.session.requests import Phase
 from towline.session.serving import Serving
 from towline.sync.events import Differed, Event, InStep, Noted, NotSynced, Stopped
@@ -37,12 +47,17 @@ class SyncServing(Serving):
     """As `Serving`, with the process in the dev container and the files following."""
 
     where = "dev pod"
+    process_kept = False
     _in_step: asyncio.Event
     _folders_in_step: set[int]
+    _own_command: Command | None
 
     async def serve(self, pod: DevPod, opened: list[Forward], observed: Observed) -> int:
         """Connect, bring the files, run the command, take over, wait for its end, give back."""
         self._in_step, self._folders_in_step = asyncio.Event(), set()
+        containers = observed.template["spec"]["containers"]
+        original = next(c for c in containers if c["name"] == self._plan.container)
+        self._own_command = sync_command(self._entry, original)
         async with Tasks() as tasks:
             await self._connect(pod, opened, tasks=tasks)
             raise_open_files()
@@ -86,6 +101,11 @@ class SyncServing(Serving):
             local=folder.local,
             remote=str(folder.remote),
             state=self._state_of(folder),
+            is_claim=lies_in_claim(
+                self._plan.dev_workload["spec"]["template"]["spec"],
+                self._plan.container,
+                folder.remote,
+            ),
         )
         await keep_in_step(
             pair,
@@ -150,23 +170,23 @@ class SyncServing(Serving):
         """Run it to its end, in each new container anew; None when the session is to end."""
         async with Tasks() as tasks:
             asked = tasks.start(self._requests.wait(), name="request")
-            running = tasks.start(self._in_each_container(), name="command")
+            if self._own_command is None:
+                self._save(stage="running")
+                self._events(Holding())
+                await asked
+                return None
+            running = tasks.start(self._in_each_container(self._own_command), name="command")
             await asyncio.wait([asked, running], return_when=asyncio.FIRST_COMPLETED)
             return running.result() if running.done() else None
 
-    async def _in_each_container(self) -> Ending:
-        from towline.transport.command import run_in_container
-
-        command = self._entry.command or Command(shell="sh")
+    async def _in_each_container(self, command: Command) -> Ending:
         while True:
             # The files first, also after the pod was replaced.
             await self._in_step.wait()
             current = await self._link.get()
             self._events(CommandStarting(command=str(command)))
-            argv = command.argv or ("sh", "-c", str(command.shell))
             try:
-                terminal = self._options.terminal
-                code = await run_in_container(current.ssh, argv, terminal=terminal)
+                code = await self._run_once(current, command)
             except ConnectionLost as error:
                 text = f"{error.message}: the command starts again in the next container"
                 self._events(Warned(text=text))
@@ -174,6 +194,27 @@ class SyncServing(Serving):
                 self._in_step.clear()
                 continue
             return Ending(code=code, signal=None)
+
+    async def _run_once(self, current: Connection, command: Command) -> int:
+        from towline.transport.command import run_in_container
+
+        def started() -> None:
+            self._save(stage="running")
+            self._events(CommandStarted(pid=None))
+
+        with ExitStack() as kept:
+            outputs = (1, 2)
+            if self._options.keep_output:
+                log = kept.enter_context(self._session.log.open("ab")).fileno()
+                outputs = (log, log)
+            terminal = self._options.terminal
+            return await run_in_container(
+                current.ssh,
+                command.argv if command.shell is None else command.shell,
+                terminal=terminal,
+                started=started,
+                outputs=outputs,
+            )
 
     async def _wants_another(self) -> bool:
         assert self._options.offer is not None

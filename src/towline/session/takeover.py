@@ -91,6 +91,8 @@ async def applied(
                 apply.create_secret(api, written, files),
             )
             local.keep_verified_pieces(verified)
+            if plan.claim is not None:
+                await apply.create_claim(api, plan.claim)
             if plan.handover is Handover.EXCLUSIVE:
                 await guard.post(written)
                 await _stop_original(api, written, events=events)

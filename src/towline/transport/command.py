@@ -7,7 +7,7 @@ import os
 import shlex
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 import asyncssh
@@ -21,11 +21,22 @@ _CHUNK_BYTES = 64 * 1024
 _CHUNKS_AHEAD = 16
 
 
-async def run_in_container(ssh: SshSession, argv: Sequence[str], *, terminal: bool) -> int:
-    """Run a command with our stdin, stdout and stderr; an empty argv is a shell.
+async def run_in_container(
+    ssh: SshSession,
+    command: Sequence[str] | str,
+    *,
+    terminal: bool,
+    started: Callable[[], None] = lambda: None,
+    outputs: tuple[int, int] = (1, 2),
+) -> int:
+    """Run a command with our stdin, stdout and stderr; an empty one is a shell.
 
     Args:
+        command: words taken literally, or a line for a shell, which is run without one where
+            it is plain words: the image may have none.
         terminal: give it a terminal of its own there, and lend it ours here.
+        started: called when it runs.
+        outputs: the descriptors that its stdout and stderr are written to.
 
     Returns:
         Its exit code, 128 and the signal's number when a signal ended it.
@@ -37,14 +48,15 @@ async def run_in_container(ssh: SshSession, argv: Sequence[str], *, terminal: bo
     try:
         async with Tasks() as tasks:
             process: asyncssh.SSHClientProcess[bytes] = await ssh.connection.create_process(
-                shlex.join(argv) if argv else None,
+                (command if isinstance(command, str) else shlex.join(command)) or None,
                 term_type=os.environ.get("TERM", "xterm") if terminal else None,
                 term_size=size,
                 encoding=None,
             )
+            started()
             with _raw(terminal), _following_size(process, terminal):
                 tasks.start(_send_input(process), name="stdin")
-                await together(_show(process.stdout, 1), _show(process.stderr, 2))
+                await together(_show(process.stdout, outputs[0]), _show(process.stderr, outputs[1]))
                 await process.wait_closed()
     except (asyncssh.Error, OSError) as error:
         raise ConnectionLost(f"the command's channel ended: {error}") from error

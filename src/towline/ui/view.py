@@ -88,7 +88,8 @@ def lines_for(event: Event) -> list[Line]:
             text = f"connection back after {event.after_s:.1f} s, nothing lost"
             return [Line("✓", text, "done")]
         case PodReplaced():
-            text = f"{event.pod} stands in after {event.after_s:.1f} s; the process kept running"
+            then = "the process kept running" if event.process_kept else "files, then the command"
+            text = f"{event.pod} stands in after {event.after_s:.1f} s; {then}"
             return [Line("✓", printable(_staged("dev pod", text)), "done")]
         case Restoring():
             return [Line("■", f"ending: {printable(event.reason)}", "note")]

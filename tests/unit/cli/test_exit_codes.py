@@ -42,7 +42,7 @@ def towline(*words: str, cwd: Path, **environ: str) -> subprocess.CompletedProce
         (MANIFEST, ["up", "back"], 2, "no service 'back' (there: front)"),
         (MANIFEST, ["up", "-e", "=x"], 2, "K=V is expected"),
         (MANIFEST + "    no-such: 1\n", ["validate"], 3, "towline.yml:6:5: "),
-        (MANIFEST.replace("hybrid", "sync"), ["up"], 3, "--mode hybrid"),
+        (MANIFEST.replace("hybrid", "sync"), ["up"], 4, "there is no kubeconfig"),
         (MANIFEST, ["up"], 4, "there is no kubeconfig"),
         (MANIFEST, ["down"], 4, "there is no kubeconfig"),
         (MANIFEST, ["plan"], 4, "there is no kubeconfig"),

@@ -1,0 +1,120 @@
+"""Sync mode: what an entry's fields do to the dev container, seen from inside of it."""
+
+from __future__ import annotations
+
+import json
+import stat
+from typing import Any
+
+import yaml
+
+from .conftest import Node, Towline, dump, free_port, wait_until
+from .shapes import PYTHON_IMAGE, pod_spec, service, workload
+from .test_shapes import given_back, start
+
+# Answers what the process finds: its environment, its files, its user.
+SERVER = """
+import http.server, json, os, pathlib
+class H(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        key = pathlib.Path("/run/app/key")
+        body = json.dumps({
+            "uid": os.getuid(), "groups": os.getgroups(), "cwd": os.getcwd(),
+            "env": dict(os.environ), "folder": sorted(os.listdir("/app")),
+            "key": key.read_text(), "mode": key.stat().st_mode, "owner": key.stat().st_uid,
+        })
+        self.send_response(200); self.end_headers(); self.wfile.write(body.encode())
+    def log_message(self, *a): pass
+print("serving", flush=True)
+http.server.ThreadingHTTPServer(("", 8080), H).serve_forever()
+"""
+
+
+def entry(**fields: Any) -> dict[str, Any]:
+    return {
+        "sync": ["./src:/app"],
+        "workdir": "/app",
+        "command": "python3 -u main.py",
+        **fields,
+    }
+
+
+def seen(node: Node, namespace: str) -> dict[str, Any]:
+    answer = node.ask(namespace, "thing")
+    found: dict[str, Any] = json.loads(answer) if answer.startswith("{") else {}
+    return found
+
+
+def test_every_field_is_in_force_on_a_read_only_root_for_any_user(
+    node: Node, elsewhere: Towline
+) -> None:
+    """Pod Security `restricted`, a user that the image does not know."""
+    spec = pod_spec(
+        PYTHON_IMAGE,
+        command=["python3", "-m", "http.server", "8080"],
+        env=[{"name": "FROM_SPEC", "value": "redis://$(HOST)"}],
+    )
+    start(node, elsewhere, workload("Deployment", "thing", spec), service("thing"))
+    before = dump(node, elsewhere.namespace)
+    folder = elsewhere.folder
+    (folder / "src").mkdir()
+    (folder / "src/main.py").write_text(SERVER)
+    (folder / "key").write_text("s3cret")
+    (folder / "first.env").write_text("A=first\nB=first\nC=first\n")
+    (folder / "second.env").write_text("B=second\nHOST=db\n")
+    port, ssh = free_port(), free_port()
+    made = entry(
+        container="main",
+        envFiles=["first.env", "second.env"],
+        environment={"C": "entry", "D": "$$PATH and $(A)"},
+        secrets=["./key:/run/app/key:0600"],
+        securityContext={"runAsUser": 1234567, "fsGroup": 4242},
+        resources={"limits": {"memory": "200Mi"}, "requests": {"cpu": "7m"}},
+        nodeSelector={"kubernetes.io/os": "linux"},
+        tolerations=[{"key": "special", "operator": "Exists"}],
+        metadata={"labels": {"team": "blue"}, "annotations": {"note": "here"}},
+        forward=[f"{port}:8080"],
+        timeout="2m",
+        sshServerPort=ssh,
+    )
+    elsewhere.manifest(yaml.safe_dump({"dev": {"thing": made}}))
+    session = elsewhere.up("thing", "--env", "E=option").serving()
+    found = wait_until("the process there", lambda: seen(node, elsewhere.namespace))
+    assert found["uid"] == 1234567 and 4242 in found["groups"] and found["cwd"] == "/app"
+    env = found["env"]
+    assert [env[name] for name in "ABCDE"] == [
+        "first",
+        "second",
+        "entry",
+        "$PATH and $(A)",
+        "option",
+    ]
+    assert env["FROM_SPEC"] == "redis://db"
+    assert "server.py" in found["folder"], "what the image has is there"
+    assert found["key"] == "s3cret" and found["owner"] == 1234567
+    assert stat.S_IMODE(found["mode"]) == 0o600
+    assert not (folder / "src/server.py").exists(), "and does not come here"
+    local = elsewhere.run(
+        "exec", "thing", "--", "python3", "-c", "import os; print(os.environ['E'])"
+    )
+    assert local.stdout == "option\n", local.stderr
+    (pod,) = [
+        each
+        for each in node.get("-n", elsewhere.namespace, "pods")["items"]
+        if each["metadata"]["labels"].get("towline.dev/session") == session.id
+        and "guard" not in each["metadata"]["name"]
+    ]
+    assert pod["metadata"]["labels"]["team"] == "blue"
+    assert pod["metadata"]["annotations"]["note"] == "here"
+    assert pod["spec"]["nodeSelector"]["kubernetes.io/os"] == "linux"
+    assert {"key": "special", "operator": "Exists"} in pod["spec"]["tolerations"]
+    (container,) = pod["spec"]["containers"]
+    assert container["resources"]["limits"] == {"memory": "200Mi"}
+    assert container["resources"]["requests"]["cpu"] == "7m"
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    # And both ways.
+    made_there = "open('/app/made', 'w').write('there')"
+    assert elsewhere.run("exec", "thing", "--", "python3", "-c", made_there).returncode == 0
+    wait_until("the file", lambda: (folder / "src/made").exists())
+    assert session.end() == 130
+    given_back(node, elsewhere, before)
