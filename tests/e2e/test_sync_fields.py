@@ -118,3 +118,52 @@ def test_every_field_is_in_force_on_a_read_only_root_for_any_user(
     wait_until("the file", lambda: (folder / "src/made").exists())
     assert session.end() == 130
     given_back(node, elsewhere, before)
+
+
+def test_a_claim_keeps_folders_over_sessions_and_a_command_in_the_background(
+    node: Node, elsewhere: Towline
+) -> None:
+    """`--detach`, `logs`, `status`, another pod, `down`; and `down --volumes` at the end."""
+    namespace = elsewhere.namespace
+    # The sandbox's provisioner makes folders for root alone.
+    enforce = "pod-security.kubernetes.io/enforce=baseline"
+    node.kubectl("label", "--overwrite", "namespace", namespace, enforce)
+    spec = pod_spec(PYTHON_IMAGE, command=["python3", "-m", "http.server", "8080"])
+    spec["securityContext"] = {**spec["securityContext"], "runAsNonRoot": False, "runAsUser": 0}
+    start(node, elsewhere, workload("Deployment", "thing", spec), service("thing"))
+    before = dump(node, namespace)
+    folder = elsewhere.folder
+    (folder / "src").mkdir()
+    (folder / "src/main.py").write_text(SERVER.replace("/run/app/key", "/app/main.py"))
+    made = entry(persistentVolume={"size": "1Gi", "labels": {"team": "blue"}}, volumes=["/cache"])
+    elsewhere.manifest(yaml.safe_dump({"dev": {"thing": made}}))
+    up = ["up", "thing", "-n", namespace, "--yes", "--detach"]
+    detached = elsewhere.run(*up)
+    assert detached.returncode == 0, detached.stderr
+    assert "serving\n" in elsewhere.run("logs", "thing").stdout
+    rows = json.loads(elsewhere.run("status", "-n", namespace, "-o", "json").stdout)
+    (row,), (claim,) = rows["sessions"], rows["claims"]
+    assert row["stage"] == "serving" and row["command_pid"] is None
+    assert [each.rpartition(", ")[2] for each in row["sync"]] == ["in step"]
+    assert claim["size"] == "1Gi" and claim["workload"] == "thing"
+    write = "from pathlib import Path as P; P('/cache/kept').touch(); P('/app/server.py').unlink()"
+    assert elsewhere.run("exec", "thing", "--", "python3", "-c", write).returncode == 0
+    node.kubectl("delete", "pod", "-n", namespace, row["pod"], "--wait=false")
+
+    def again() -> str:
+        return elsewhere.run("logs", "thing").stdout
+
+    wait_until("the command in the next pod", lambda: again().count("serving\n") == 2, within_s=60)
+    assert elsewhere.run("down", "thing", "-n", namespace).returncode == 0
+    # A session later, and what was deleted of the image's own stays so.
+    assert elsewhere.run(*up).returncode == 0
+    look = "import os; print(os.listdir('/cache'), os.path.exists('/app/server.py'))"
+    found = elsewhere.run("exec", "thing", "--", "python3", "-c", look)
+    assert "'kept'" in found.stdout and "False" in found.stdout, found
+    text = elsewhere.run("status", "-n", namespace).stdout
+    assert f"claim {claim['name']}, 1Gi, since " in text
+    assert elsewhere.run("down", "thing", "-n", namespace).returncode == 0
+    assert claim["name"] in str(dump(node, namespace).keys()), "`down` keeps it"
+    gone = elsewhere.run("down", "thing", "--volumes", "-n", namespace)
+    assert gone.returncode == 0 and f"claim {claim['name']} " in gone.stderr
+    given_back(node, elsewhere, before)

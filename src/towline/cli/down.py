@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from towline.cli.common import cluster_options, has_terminal, open_api, output_option, run
-from towline.errors import UsageError
+from towline.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
+    from towline.cluster.api import Api
+    from towline.cluster.claims import Claim
     from towline.plan.record import Record
 
 _EPILOG = """\b
@@ -19,6 +21,7 @@ Examples:
   towline down               the only session of yours in the namespace
   towline down frontend      that one, from any machine, without the manifest
   towline down --all         all of yours in the namespace
+  towline down api --volumes    … and delete the claim that kept its folders
 """
 _READY_WITHIN_S = 120.0
 
@@ -28,6 +31,9 @@ _READY_WITHIN_S = 120.0
 @cluster_options
 @output_option
 @click.option("--all", "everything", is_flag=True, help="End all of your sessions there.")
+@click.option(
+    "-v", "--volumes", is_flag=True, help="Delete the claims that keep folders over sessions."
+)
 @click.option("--end-other-session", is_flag=True, help="End it also if it is somebody else's.")
 def down(
     service: str | None,
@@ -36,6 +42,7 @@ def down(
     namespace: str | None,
     output: str,
     everything: bool,
+    volumes: bool,
     end_other_session: bool,
 ) -> None:
     """End a session and give the cluster back.
@@ -53,6 +60,7 @@ def down(
         _down(
             service,
             everything=everything,
+            volumes=volumes,
             asks=output == "text" and has_terminal(),
             anyones=end_other_session,
             kubeconfig=kubeconfig,
@@ -62,7 +70,7 @@ def down(
     )
     if output == "json":
         click.echo(json.dumps({"ended": ended}))
-    elif not ended:
+    elif not ended and not volumes:
         click.echo("nothing to end", err=True)
 
 
@@ -92,6 +100,7 @@ async def _down(
     service: str | None,
     *,
     everything: bool,
+    volumes: bool,
     asks: bool,
     anyones: bool,
     kubeconfig: Path | None,
@@ -100,6 +109,7 @@ async def _down(
 ) -> list[str]:
     import time
 
+    from towline.cluster.claims import kept_claims
     from towline.session.end import end_session, find_records
     from towline.session.events import Restored, Warned
     from towline.session.prepare import this_owner
@@ -107,7 +117,13 @@ async def _down(
 
     tell = Terminal()
     async with open_api(kubeconfig=kubeconfig, context=context, namespace=namespace) as api:
-        found = await find_records(api, service)
+        claims = await kept_claims(api) if volumes else []
+        try:
+            found = await find_records(api, service)
+        except NotFound:
+            if not any(claim.is_of(service or "") for claim in claims):
+                raise
+            found = []
         if service is None:
             mine = [r for r in found if str(r.owner) == str(this_owner())]
             found = mine if everything else await _the_one(mine, api.namespace, asks=asks)
@@ -121,4 +137,22 @@ async def _down(
                 ready_timeout_s=_READY_WITHIN_S,
             )
             tell(Restored(text=text, seconds=time.monotonic() - began))
+        names = {record.entry for record in found} | ({service} if service else set())
+        for claim in claims:
+            if everything or any(claim.is_of(name) for name in names):
+                await _delete(claim, api=api, anyones=anyones)
         return [record.session for record in found]
+
+
+async def _delete(claim: Claim, *, api: Api, anyones: bool) -> None:
+    from towline.cluster.claims import delete_claim
+    from towline.session.prepare import this_owner
+
+    if claim.owner != str(this_owner()) and not anyones:
+        click.echo(
+            f"claim {claim.name} is {claim.owner}'s: kept (--end-other-session deletes it, too)",
+            err=True,
+        )
+        return
+    await delete_claim(api, claim)
+    click.echo(f"claim {claim.name} ({claim.size}) is deleted, with what was in it", err=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,21 @@ from towline.errors import ClusterError
 def status(
     kubeconfig: Path | None, context: str | None, namespace: str | None, output: str
 ) -> None:
-    """Show your sessions, and others' in the namespace: stage, ports, line."""
-    rows = run(_rows(kubeconfig=kubeconfig, context=context, namespace=namespace))
+    """Show your sessions, and others' in the namespace: stage, ports, line; and kept claims."""
+    rows, claims = run(_rows(kubeconfig=kubeconfig, context=context, namespace=namespace))
     if output == "json":
-        click.echo(json.dumps({"sessions": rows}, indent=1))
+        click.echo(json.dumps({"sessions": rows, "claims": claims}, indent=1))
         return
     if not rows:
         click.echo("no sessions; begin one with `towline up`")
     for row in rows:
         for line in _lines(row):
             click.echo(line)
+    for claim in claims:
+        click.echo(
+            f"claim {claim['name']}, {claim['size']}, since {claim['since']}: keeps folders of "
+            f"{claim['workload']} (towline down {claim['entry']} --volumes deletes it)"
+        )
 
 
 def _lines(row: dict[str, Any]) -> list[str]:
@@ -44,7 +50,9 @@ def _lines(row: dict[str, Any]) -> list[str]:
     if row["ports"]:
         lines.append(f"  ports    {' · '.join(row['ports'])}")
     if row.get("command"):
-        lines.append(f"  command  {row['command']} (process {row['command_pid']})")
+        where = f"process {row['command_pid']}" if row["command_pid"] else "in the dev container"
+        lines.append(f"  command  {row['command']} ({where})")
+    lines += [f"  sync     {each}" for each in row.get("sync") or ()]
     if row.get("pod"):
         line = row["line"]
         trip = f"{line['round_trip_ms']} ms" if line["round_trip_ms"] is not None else "unknown"
@@ -67,12 +75,14 @@ def _size(count: int) -> str:
 
 async def _rows(
     *, kubeconfig: Path | None, context: str | None, namespace: str | None
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    from towline.cluster.claims import kept_claims
     from towline.session.end import session_rows
 
     try:
         async with open_api(kubeconfig=kubeconfig, context=context, namespace=namespace) as api:
-            return await session_rows(api)
+            rows = await session_rows(api)
+            return rows, [asdict(claim) for claim in await kept_claims(api)]
     except ClusterError as error:
         # What this laptop knows is worth showing also without the cluster.
-        return [*await session_rows(None), {"error": error.message}]
+        return [*await session_rows(None), {"error": error.message}], []

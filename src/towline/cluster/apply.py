@@ -31,7 +31,6 @@ from towline.plan.fields import (
 from towline.plan.model import (
     ANNOTATION_GIVEN_BACK,
     ANNOTATION_RESTORE,
-    LABEL_KIND,
     LABEL_SESSION,
     MANAGED_BY,
 )
@@ -104,29 +103,6 @@ async def create_secret(api: Api, record: Record, files: dict[str, bytes]) -> No
     }
     with suppress(Conflict):  # the name is this session's: made before, its answer lost
         await api.create("secrets", body)
-
-
-async def create_claim(api: Api, claim: JsonObject) -> None:
-    """Create the claim that keeps folders over sessions; one that is there is used as it is.
-
-    Raises:
-        Conflict: a claim that is not Towline's has the name.
-    """
-    name = str(claim["metadata"]["name"])
-    try:
-        await api.create("persistentvolumeclaims", claim)
-    except Conflict as error:
-        found = await api.get("persistentvolumeclaims", name)
-        if (found["metadata"].get("labels") or {}).get(LABEL_KIND) != "claim":
-            raise Conflict(
-                f"there is a claim {name} already, which is not Towline's",
-                hint="rename or delete it, or turn `persistentVolume` off",
-            ) from error
-        if found["metadata"].get("deletionTimestamp"):
-            raise Conflict(
-                f"claim {name} is being deleted",
-                hint="try again when the pods that use it are gone",
-            ) from error
 
 
 async def create_dev_workload(api: Api, record: Record, workload: JsonObject) -> None:

@@ -94,7 +94,7 @@ def build_plan(
     workload = dev_workload(
         observed, container=container, names=names, ports=ports, parts=parts, arch=arch, entry=entry
     )
-    claim = _claim(entry, observed, container)
+    claim = _claim(entry, observed, container, owner)
     guard: tuple[JsonObject, ...] = ()
     if wants_guard and observed.guard_refused is None:
         guard = guard_objects(
@@ -144,12 +144,12 @@ def build_plan(
     )
 
 
-def _claim(entry: Entry, observed: Observed, container: str) -> JsonObject | None:
+def _claim(entry: Entry, observed: Observed, container: str, owner: Owner) -> JsonObject | None:
     spec = observed.template["spec"]
     kept = kept_folders(entry, _named(container, observed.template), spec)
     if Lies.CLAIM not in kept.values():
         return None
-    return claim_object(entry, claim_name(observed.kind, observed.name), observed.name)
+    return claim_object(entry, claim_name(observed.kind, observed.name), observed.name, owner)
 
 
 def _refuse_what_cannot_be(entry: Entry, observed: Observed) -> None:

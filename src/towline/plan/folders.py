@@ -15,12 +15,16 @@ from pathlib import PurePosixPath
 
 from towline._kit.objects import JsonObject
 from towline.manifest.model import Entry, Mode
-from towline.plan.model import LABEL_KIND, MANAGED_BY, Kind
+from towline.plan.model import LABEL_KIND, MANAGED_BY, Kind, Owner
 
 _FOLDERS, _GIVEN, _PUT = "towline-folders", "towline-given", "towline-put"
 _PREPARE = "towline-prepare"
 # In memory, since they are secrets; a Secret holds 1 MiB.
 _PUT_LIMIT = "2Mi"
+
+ANNOTATION_ENTRY = "towline.dev/entry"
+ANNOTATION_OWNER = "towline.dev/owner"
+ANNOTATION_WORKLOAD = "towline.dev/workload"
 
 
 class Lies(Enum):
@@ -157,7 +161,7 @@ def _preparing(
     }
 
 
-def claim_object(entry: Entry, name: str, workload: str) -> JsonObject:
+def claim_object(entry: Entry, name: str, workload: str, owner: Owner) -> JsonObject:
     """The claim that keeps folders over sessions; it is nobody's to collect."""
     wanted = entry.persistent_volume
     spec: JsonObject = {
@@ -173,7 +177,12 @@ def claim_object(entry: Entry, name: str, workload: str) -> JsonObject:
         "metadata": {
             "name": name,
             "labels": {**wanted.labels, LABEL_KIND: "claim", **MANAGED_BY},
-            "annotations": {**wanted.annotations, "towline.dev/workload": workload},
+            "annotations": {
+                **wanted.annotations,
+                ANNOTATION_ENTRY: entry.name,
+                ANNOTATION_OWNER: str(owner),
+                ANNOTATION_WORKLOAD: workload,
+            },
         },
         "spec": spec,
     }

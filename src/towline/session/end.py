@@ -128,6 +128,7 @@ def _local_row(session: local.LocalSession) -> JsonObject:
         "pid": session.pid,
         "command_pid": session.command_pid,
         "ports": list(session.ports),
+        "sync": list(session.sync),
         "line": {
             "connected_since": session.connected_since,
             "round_trip_ms": (

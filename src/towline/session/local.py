@@ -32,6 +32,7 @@ class LocalSession:
             number that is given to another process later does not pass for it.
         stage: the last stage that was reached.
         gate_open: None before there is a gate.
+        sync: the state of each synced folder, in words.
     """
 
     session: str
@@ -51,6 +52,7 @@ class LocalSession:
     command_pid: int | None = None
     command: str | None = None
     ports: tuple[str, ...] = ()
+    sync: tuple[str, ...] = ()
     stage: str = "cluster"
     gate_open: bool | None = None
     connected_since: str | None = None
@@ -173,7 +175,13 @@ def sessions() -> list[LocalSession]:
     for each in sorted(folder.iterdir()):
         try:
             values = json.loads((each / _SESSION).read_text())
-            session = LocalSession(**{**values, "ports": tuple(values["ports"])})
+            session = LocalSession(
+                **{
+                    **values,
+                    "ports": tuple(values["ports"]),
+                    "sync": tuple(values.get("sync", ())),
+                }
+            )
         except (OSError, ValueError, TypeError, KeyError):
             continue  # being made, or being removed, at this moment
         if session.alive:

@@ -125,6 +125,7 @@ class SyncServing(Serving):
     def _tell(self, number: int, event: Event) -> None:
         folder = self._entry.sync.folders[number]
         names = f"{folder.local.name} → {folder.remote}"
+        self._note_folder(number, event)
         match event:
             case InStep():
                 if number not in self._folders_in_step:
@@ -149,6 +150,20 @@ class SyncServing(Serving):
                 )
             case Noted():
                 self._events(Warned(text=event.text))
+
+    def _note_folder(self, number: int, event: Event) -> None:
+        """Keep what `status` says of a folder."""
+        folder = self._entry.sync.folders[number]
+        words = list(self._session.sync or ("",) * len(self._entry.sync.folders))
+        match event:
+            case InStep():
+                state = "in step"
+            case Stopped():
+                state = "stopped: " + "; ".join(halt.text for halt in event.halts)
+            case _:
+                return
+        words[number] = f"{folder.local} ↔ {folder.remote}, {state}"
+        self._save(sync=tuple(words))
 
     # The command
 

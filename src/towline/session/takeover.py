@@ -12,6 +12,7 @@ from towline._kit.tasks import Tasks, finish, settled
 from towline._kit.together import together
 from towline.cluster import apply
 from towline.cluster.api import Api
+from towline.cluster.claims import create_claim
 from towline.cluster.pieces import share_pieces
 from towline.cluster.pods import (
     NO_ROOM_AFTER_S,
@@ -92,7 +93,7 @@ async def applied(
             )
             local.keep_verified_pieces(verified)
             if plan.claim is not None:
-                await apply.create_claim(api, plan.claim)
+                await create_claim(api, plan.claim)
             if plan.handover is Handover.EXCLUSIVE:
                 await guard.post(written)
                 await _stop_original(api, written, events=events)

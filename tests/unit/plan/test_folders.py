@@ -27,6 +27,7 @@ from towline.plan.folders import (
     lay_sync_over,
     lies_in_claim,
 )
+from towline.plan.model import Owner
 
 PLACE = Place(file="towline.yml", line=1, column=1)
 APP, CACHE = PurePosixPath("/app"), PurePosixPath("/home/me/.cache")
@@ -107,7 +108,7 @@ def test_a_claim_keeps_synced_folders_and_volumes_each_once() -> None:
     assert subs == [("/app", "app"), ("/home/me/.cache", "home/me/.cache")]
     assert lies_in_claim(spec, "api", APP / "src") and lies_in_claim(spec, "api", inner)
     assert not lies_in_claim(spec, "api", PurePosixPath("/apps"))
-    claim = claim_object(made, "kept", "api")
+    claim = claim_object(made, "kept", "api", Owner(user="me", host="here"))
     assert claim["spec"]["resources"]["requests"] == {"storage": "1Gi"}
     assert claim["spec"]["storageClassName"] == "fast"
     assert claim["metadata"]["labels"]["team"] == "a"
