@@ -6,9 +6,12 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"os"
 	"sync"
 
+	"github.com/pkg/sftp"
 	"golang.org/x/crypto/ssh"
 
 	"towline.dev/agent/internal/command"
@@ -23,6 +26,7 @@ const (
 	controlSubsystem = "towline-control"
 	filesSubsystem   = "towline-files"
 	syncSubsystem    = "towline-sync"
+	sftpSubsystem    = "sftp"
 	// triesAtMost: the client has one key.
 	triesAtMost = 3
 	// envAtMost entries may be set for one command.
@@ -140,6 +144,8 @@ func (s *Server) starts(request *ssh.Request, session *command.Session, owner an
 		serve = func() { _ = control.Serve(session.Channel, s.Methods(owner), s.Events) }
 	case syncSubsystem:
 		serve = func() { _ = foldersync.Serve(session.Channel, s.Boot) }
+	case sftpSubsystem:
+		serve = func() { serveFiles(session.Channel) }
 	case filesSubsystem:
 		serve = func() { _ = files.Serve(session.Channel) }
 	default:
@@ -149,6 +155,24 @@ func (s *Server) starts(request *ssh.Request, session *command.Session, owner an
 		serve()
 		_ = session.Channel.Close()
 	}, true
+}
+
+// serveFiles is what sftp and scp ask for: the image need not have sftp-server. It sees
+// and may do what the container's user does.
+func serveFiles(channel ssh.Channel) {
+	folder, err := os.Getwd()
+	if err != nil {
+		folder = "/"
+	}
+	server, err := sftp.NewServer(channel, sftp.WithServerWorkingDirectory(folder))
+	if err == nil {
+		err = server.Serve()
+	}
+	status := uint32(0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		status = 1
+	}
+	_, _ = channel.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{status}))
 }
 
 // prepares serves the requests around a command.

@@ -18,6 +18,7 @@ _COMMANDS = {
     "status": ("status", "Show the sessions: stage, ports, line."),
     "run": ("inside", "Run a command here with the session's environment."),
     "exec": ("inside", "Run a command in the dev container."),
+    "ssh-config": ("ssh_config", "Print a Host entry for ssh, scp, sftp into the dev container."),
     "env": ("env", "Print the environment that the local process gets."),
     "logs": ("logs", "Show the local process's output, or the dev pod's."),
     "plan": ("plan", "Show what `up` would do to the cluster, and undo."),
@@ -62,7 +63,7 @@ class _Commands(click.Group):
 def _attribute(name: str) -> str:
     # `exec` is a builtin's name, `config` and `env` are short ones: each module names its
     # command like the command, with a trailing underscore where Python needs one.
-    return {"exec": "exec_"}.get(name, name)
+    return {"exec": "exec_"}.get(name, name.replace("-", "_"))
 
 
 _EPILOG = """\b

@@ -24,6 +24,7 @@ from towline.session import local
 from towline.session.around import around
 from towline.session.events import Applied, Began, Events, StageDone, Warned
 from towline.session.options import Options
+from towline.session.plain_ssh import identity, ssh_port
 from towline.session.prepare import check_folder, confirm, name_owner, prepare
 from towline.session.private import private_folder
 from towline.session.requests import Requests
@@ -74,8 +75,13 @@ async def develop(
     async with (
         Tasks() as tasks,
         _listening(entry, tasks=tasks) as opened,
+        ssh_port(entry, api=api, tasks=tasks) as plain_ssh,
     ):
-        with local.kept(session, keys), private_folder(session.session) as folder:
+        with (
+            local.kept(session, keys),
+            identity(session, keys, wanted=entry.remote is not None),
+            private_folder(session.session) as folder,
+        ):
             async with (
                 around(
                     entry,
@@ -123,6 +129,7 @@ async def develop(
                     around=surroundings,
                     watch=watch,
                 )
+                plain_ssh.use(serving.link, serving.session)
                 return await serving.serve(pod, opened, observed)
 
 

@@ -102,6 +102,15 @@ class Serving:
             where=self.where,
         )
 
+    @property
+    def link(self) -> Link:
+        """The connection of the moment."""
+        return self._link
+
+    def session(self) -> local.LocalSession:
+        """What the laptop keeps of the session, as it is now."""
+        return self._session
+
     async def serve(self, pod: DevPod, opened: list[Forward], observed: Observed) -> int:
         """Connect, start the process, take over, wait for the end, give back."""
         async with Tasks() as tasks:
