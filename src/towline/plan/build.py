@@ -127,6 +127,7 @@ def build_plan(
         warnings=(
             *warnings,
             *_other_warnings(entry, observed),
+            *_probe_warnings(entry, _named(container, observed.template)),
             *folder_notices(entry, _named(container, observed.template), observed.template["spec"]),
         ),
         actions=_actions(
@@ -207,6 +208,29 @@ def _other_warnings(entry: Entry, observed: Observed) -> list[str]:
         found.append(
             f"{owner} looks after {observed.kind} {observed.name} and may put its replicas back: "
             "pause it, or let it ignore spec.replicas"
+        )
+    return found
+
+
+def _probe_warnings(entry: Entry, container: JsonObject) -> list[str]:
+    found = []
+    if entry.probes.readiness:
+        found.append(
+            "probes.readiness: in development readiness is the gate, which opens while the "
+            "process listens; a pod can have one readiness probe only"
+        )
+    kept = [
+        name
+        for name, stays in (
+            ("livenessProbe", entry.probes.liveness),
+            ("startupProbe", entry.probes.startup),
+        )
+        if stays and name in container
+    ]
+    if kept:
+        found.append(
+            f"{' and '.join(kept)} stay on: the kubelet restarts the dev container while the "
+            "process does not answer, at a breakpoint, too"
         )
     return found
 

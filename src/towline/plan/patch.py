@@ -202,8 +202,16 @@ def _patch_container(container: JsonObject, ports: AgentPorts, entry: Entry) -> 
     container["command"] = [f"{FOLDER}/boot/starter"]
     # What the starter or the agent said last is then in the pod's status, readable without logs.
     container["terminationMessagePolicy"] = "FallbackToLogsOnError"
-    for key in ("args", "livenessProbe", "startupProbe", "lifecycle"):
-        container.pop(key, None)
+    container.pop("args", None)
+    for key, stays in (
+        ("livenessProbe", entry.probes.liveness),
+        ("startupProbe", entry.probes.startup),
+    ):
+        if not stays:
+            container.pop(key, None)
+    hooks = _hooks(container.pop("lifecycle", None) or {}, entry)
+    if hooks:
+        container["lifecycle"] = hooks
     container["readinessProbe"] = {
         "httpGet": {"path": GATE_PATH, "port": ports.gate, "scheme": "HTTP"},
         "periodSeconds": 1,
@@ -225,6 +233,21 @@ def _patch_container(container: JsonObject, ports: AgentPorts, entry: Entry) -> 
         ),
     ]
     _lay_over(container, entry)
+
+
+def _hooks(own: JsonObject, entry: Entry) -> JsonObject:
+    """The lifecycle hooks that are on: the entry's command, or the container's own hook."""
+    wanted = {"postStart": entry.lifecycle.post_start, "preStop": entry.lifecycle.pre_stop}
+    hooks: JsonObject = {}
+    for name, hook in wanted.items():
+        if not hook.enabled:
+            continue
+        if hook.command is not None:
+            argv = list(hook.command.argv) or ["sh", "-c", str(hook.command.shell)]
+            hooks[name] = {"exec": {"command": argv}}
+        elif name in own:
+            hooks[name] = own[name]
+    return hooks
 
 
 def _lay_over(container: JsonObject, entry: Entry) -> None:
