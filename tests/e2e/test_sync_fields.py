@@ -167,3 +167,51 @@ def test_a_claim_keeps_folders_over_sessions_and_a_command_in_the_background(
     gone = elsewhere.run("down", "thing", "--volumes", "-n", namespace)
     assert gone.returncode == 0 and f"claim {claim['name']} " in gone.stderr
     given_back(node, elsewhere, before)
+
+
+def test_a_workload_is_made_where_there_is_none_and_goes_with_its_session(
+    node: Node, elsewhere: Towline
+) -> None:
+    """`autocreate`; nothing is stopped, and a Service of the app's finds it by its label."""
+    namespace = elsewhere.namespace
+    node.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "fresh"},
+            "spec": {"selector": {"app": "fresh"}, "ports": [{"port": 80, "targetPort": 8080}]},
+        },
+        namespace=namespace,
+    )
+    before = dump(node, namespace)
+    folder = elsewhere.folder
+    (folder / "src").mkdir()
+    (folder / "src/index.html").write_text("made here")
+    security = {
+        "runAsUser": 10001,
+        "runAsNonRoot": True,
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    made = entry(
+        autocreate=True,
+        image=PYTHON_IMAGE,
+        imagePullPolicy="Never",
+        securityContext=security,
+        workdir="/app/pages",
+        sync=["./src:/app/pages"],
+        command=["python3", "-m", "http.server", "8080"],
+    )
+    elsewhere.manifest(yaml.safe_dump({"dev": {"fresh": made}}))
+    planned = elsewhere.run("plan", "-n", namespace)
+    assert "make Deployment fresh with 0 replicas" in planned.stdout, planned.stderr
+    session = elsewhere.up("fresh").serving()
+    wait_until("the page", lambda: node.ask(namespace, "fresh") == "made here")
+    # Killed: the record is there, and the next `up` begins anew all the same.
+    session.process.kill()
+    session.process.wait()
+    again = elsewhere.up("fresh").serving()
+    wait_until("the page again", lambda: node.ask(namespace, "fresh") == "made here")
+    assert again.end() == 130
+    given_back(node, elsewhere, before)

@@ -20,6 +20,7 @@ from towline.cluster.api import FIELD_MANAGER, Api
 from towline.cluster.watch import until, until_gone
 from towline.errors import Conflict, Forbidden, NotFound, Refused, SessionTaken, TowlineError
 from towline.manifest.model import Handover
+from towline.plan.autocreate import was_made
 from towline.plan.fields import (
     REPLICAS,
     WHEN_SCALED,
@@ -85,6 +86,25 @@ def taken(other: Record) -> SessionTaken:
         f"(session {other.session})",
         hint="ask them, or end their session: `towline up --end-other-session`",
     )
+
+
+async def make_workload(api: Api, record: Record, workload: JsonObject) -> Record:
+    """Make the original of a session that has none; returns the record with its uid.
+
+    Raises:
+        Conflict: somebody else was faster.
+    """
+    resource, name = record.kind.resource, record.workload
+    metadata = {**workload["metadata"], "ownerReferences": [record.owner_reference()]}
+    found = await api.find(resource, name)
+    if found is not None and was_made(found):
+        # The last session's, whose record is gone: the collector is on its way.
+        with suppress(Conflict):
+            await api.delete(resource, name, uid=str(found["metadata"]["uid"]))
+    made = await api.create(resource, {**workload, "metadata": metadata})
+    with_uid = replace(record, workload_uid=str(made["metadata"]["uid"]))
+    await rewrite_record(api, with_uid)
+    return with_uid
 
 
 async def create_secret(api: Api, record: Record, files: dict[str, bytes]) -> None:

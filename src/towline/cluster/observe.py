@@ -9,6 +9,7 @@ from towline._kit.together import together
 from towline.cluster.api import Api
 from towline.errors import Forbidden, NotFound, TowlineError
 from towline.manifest.model import Entry
+from towline.plan.autocreate import made_workload, was_made
 from towline.plan.build import names_for
 from towline.plan.model import LABEL_KIND, Kind, Observed
 from towline.plan.record import record_object, record_of_annotation
@@ -29,8 +30,8 @@ async def observe(entry: Entry, *, api: Api) -> Observed:
         NotFound: no such workload, or several match the selector.
         ClusterError: the API server cannot be asked.
     """
-    (kind, workload), services, autoscalers = await together(
-        _find_workload(entry, api=api),
+    (kind, workload, is_to_be_made), services, autoscalers = await together(
+        _found_or_made(entry, api=api),
         _items(api, "services"),
         _allowed_items(api, "horizontalpodautoscalers"),
     )
@@ -49,6 +50,9 @@ async def observe(entry: Entry, *, api: Api) -> Observed:
         api.find("configmaps", record_name),
     )
     original_pods = tuple(p for p in pods if not _of_a_session(p))
+    if record is None and entry.autocreate and was_made(workload):
+        # Of a session that is over: it is about to be collected, and is made anew.
+        workload, is_to_be_made = made_workload(entry), True
     return Observed(
         context=api.access.target.context,
         namespace=api.namespace,
@@ -60,6 +64,7 @@ async def observe(entry: Entry, *, api: Api) -> Observed:
         claims=claims,
         arch=await _architecture(template, original_pods, api=api),
         record=record or _annotated(kind, workload),
+        is_to_be_made=is_to_be_made,
     )
 
 
@@ -88,6 +93,18 @@ async def _allowed_items(api: Api, resource: str) -> list[JsonObject]:
         return await _items(api, resource)
     except (Forbidden, NotFound):
         return []
+
+
+async def _found_or_made(entry: Entry, *, api: Api) -> tuple[Kind, JsonObject, bool]:
+    """The workload, and whether it is yet to be made."""
+    if entry.autocreate and not entry.selector:
+        name = entry.workload or entry.name
+        found = await api.find(Kind.DEPLOYMENT.resource, name)
+        is_there = found is not None or await api.find(Kind.STATEFULSET.resource, name) is not None
+        if not is_there:
+            return Kind.DEPLOYMENT, made_workload(entry), True
+    kind, workload = await _find_workload(entry, api=api)
+    return kind, workload, False
 
 
 async def _find_workload(entry: Entry, *, api: Api) -> tuple[Kind, JsonObject]:

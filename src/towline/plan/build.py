@@ -142,6 +142,7 @@ def build_plan(
         guard=guard,
         managed_fields=tuple(observed.workload["metadata"].get("managedFields") or ()),
         claim=claim,
+        made=observed.workload if observed.is_to_be_made else None,
     )
 
 
@@ -278,6 +279,12 @@ def _actions(
             f"create Secret {names.secret}: this session's keys", f"delete Secret {names.secret}",
         ),
     ]  # fmt: skip
+    if observed.is_to_be_made:
+        first.insert(1, action(
+            ActionKind.MAKE_WORKLOAD, kind.resource, name,
+            f"make {kind} {name} with 0 replicas: there is none",
+            f"the garbage collector removes {kind} {name} with the record",
+        ))  # fmt: skip
     if claim is not None:
         made = claim["metadata"]["name"]
         first.append(action(

@@ -53,6 +53,7 @@ class Observed:
         quota_error: which quota has no room for one more such pod, and why; None where a dry
             run went through or could not be made.
         guard_refused: why no guard can be made, None where it can.
+        is_to_be_made: the workload is not in the cluster yet (`autocreate`).
     """
 
     context: str
@@ -67,6 +68,7 @@ class Observed:
     record: JsonObject | None = None
     quota_error: str | None = None
     guard_refused: str | None = None
+    is_to_be_made: bool = False
 
     @property
     def name(self) -> str:
@@ -91,6 +93,7 @@ class ActionKind(StrEnum):
 
     WRITE_RECORD = "write-record"
     SHARE_PIECES = "share-pieces"
+    MAKE_WORKLOAD = "make-workload"
     CREATE_SECRET = "create-secret"
     CREATE_CLAIM = "create-claim"
     RETAIN_CLAIMS = "retain-claims"
@@ -148,6 +151,7 @@ class Plan:
         warnings: one line each, with the fix.
         handover_reason: why the handover is as it is, None for the default.
         guard: its objects, none where it is not wanted or not allowed.
+        made: the workload that is to be made first, None where there is one.
         claim: what keeps folders over sessions, None where none is to be kept.
     """
 
@@ -173,3 +177,4 @@ class Plan:
     guard: tuple[JsonObject, ...]
     managed_fields: tuple[JsonObject, ...]
     claim: JsonObject | None = None
+    made: JsonObject | None = None

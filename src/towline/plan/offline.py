@@ -11,6 +11,7 @@ import yaml
 from towline._kit.objects import JsonObject
 from towline.errors import NotFound, TowlineError
 from towline.manifest.model import Entry
+from towline.plan.autocreate import made_workload
 from towline.plan.model import Kind, Observed
 from towline.plan.services import selects
 
@@ -51,6 +52,9 @@ def observed_from(
     objects = list(objects)
     workloads = [o for o in objects if o.get("kind") in [k.value for k in Kind]]
     named = [w for w in workloads if _is_meant(entry, w)]
+    is_to_be_made = entry.autocreate and not named
+    if is_to_be_made:
+        named = [made_workload(entry)]
     if len(named) != 1:
         names = ", ".join(f"{w['kind']} {w['metadata']['name']}" for w in workloads)
         raise NotFound(
@@ -86,6 +90,7 @@ def observed_from(
             for a in of("HorizontalPodAutoscaler")
             if a["spec"]["scaleTargetRef"].get("name") == name
         ),
+        is_to_be_made=is_to_be_made,
         claims={str(c["metadata"]["name"]): c for c in of("PersistentVolumeClaim")},
     )
 

@@ -86,6 +86,8 @@ async def applied(
     takeover = Takeover(plan, written, guard)
     try:
         async with guarding:
+            if plan.made is not None:
+                takeover.record = written = await apply.make_workload(api, written, plan.made)
             verified = local.verified_pieces()
             await together(
                 share_pieces(api, written, parts, verified=verified),
