@@ -89,7 +89,7 @@ async def test_a_terminal_has_a_size_modes_and_control_keys(agent: Agent) -> Non
     async with (
         connected(agent) as it,
         it.ssh.create_process(
-            "tty; stty size; echo $TERM; trap 'stty size; exit 4' INT; read x",
+            "trap 'stty size; exit 4' INT; tty; stty size; echo $TERM; read x",
             term_type="xterm-test",
             term_size=(90, 30),
         ) as running,

@@ -106,7 +106,10 @@ class Oracle:
 
 
 def _is_settled(state: Json) -> bool:
-    waits_for = (state.get("waiting") or {}).get("reason")
+    waiting = state.get("waiting") or {}
+    waits_for = waiting.get("reason")
+    if "timed out waiting for the condition" in waiting.get("message", ""):
+        return False  # the kubelet is busy, and tries again
     return "terminated" in state or waits_for in (
         "CreateContainerConfigError",  # a reference that leads nowhere
         "CreateContainerError",  # not UTF-8
