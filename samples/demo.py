@@ -211,9 +211,11 @@ async def names_in(api: Api) -> set[str]:
 
 
 @asynccontextmanager
-async def towline_up(namespace: str, context: str) -> AsyncIterator[subprocess.Popen[bytes]]:
-    """`towline up frontend`, with its words on this terminal."""
-    words = [str(TOWLINE), "up", "frontend", "-n", namespace, "--context", context, "--yes"]
+async def towline_up(
+    namespace: str, context: str, *, entry: str = "frontend"
+) -> AsyncIterator[subprocess.Popen[bytes]]:
+    """`towline up`, with its words on this terminal."""
+    words = [str(TOWLINE), "up", entry, "-n", namespace, "--context", context, "--yes"]
     say(f"   $ towline {' '.join(words[1:])}")
     process = subprocess.Popen(  # noqa: ASYNC220 - a fork is all that it waits for
         words, cwd=SHOP_COPY, stdin=subprocess.DEVNULL
@@ -245,6 +247,7 @@ async def demo(context: str, namespace: str, *, public: bool) -> None:
                 await deploy(api, objects)
                 following = group.create_task(shopper.follow())
                 await told(api, shopper, namespace, context)
+                await told_in_sync(api, shopper, namespace, context)
                 following.cancel()
         finally:
             if public:
@@ -329,6 +332,28 @@ async def in_session(shopper: Shopper, laptop: str) -> None:
         source.write_text(text)
         seen(await shopper.answer("version: 2, just edited"))
         seen(f"from save to answer in the cluster: {time.monotonic() - began:.2f} s")
+
+
+async def told_in_sync(api: Api, shopper: Shopper, namespace: str, context: str) -> None:
+    """The other way round: the process in the cluster, the files following from here."""
+    before = await names_in(api)
+    async with towline_up(namespace, context, entry="api-synced") as process:
+        with step("towline up api-synced: its process in the cluster, its files from here") as seen:
+            seen(await shopper.answer("counted by api-towline-", within_s=90))
+        with step("a source file is edited and saved: the process there reloads") as seen:
+            source = SHOP_COPY / "api/server.py"
+            text = source.read_text().replace("visit {count},", "visit {count}, just edited,")
+            began = time.monotonic()
+            source.write_text(text)
+            seen(await shopper.answer("just edited, counted by api-towline-"))
+            seen(f"from save to answer in the cluster: {time.monotonic() - began:.2f} s")
+        with step("Ctrl-C: the original api answers again") as seen:
+            process.send_signal(signal.SIGINT)
+            seen(await shopper.answer("counted by api-", without="towline", within_s=60))
+            seen(f"towline ended with {await wait_for(process)}")
+    with step("nothing of Towline is left in the namespace") as seen:
+        await nothing_left(api, before)
+        seen(f"{len(before)} objects before, the same now")
 
 
 async def nothing_left(api: Api, before: set[str]) -> None:

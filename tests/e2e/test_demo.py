@@ -35,5 +35,10 @@ def test_the_demo_on_a_foreign_context(node: Node) -> None:
     assert found, done.stdout
     namespaces = node.kubectl("get", "namespaces", "-o", "name")
     assert found[1] not in namespaces, "it is gone at the end"
-    for seen in ("db: PONG from localhost", "from save to answer in the cluster:", "the same now"):
+    for seen in (
+        "db: PONG from localhost",
+        "from save to answer in the cluster:",
+        "the same now",
+        "just edited, counted by api-towline-",
+    ):
         assert seen in done.stdout, done.stdout

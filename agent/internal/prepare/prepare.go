@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,6 +20,10 @@ import (
 // filledMark says in a folder that it was filled to the end: a claim is filled once, so
 // that what was deleted in it does not come back. Names with this prefix are not synced.
 const filledMark = ".towline-filled"
+
+// kubeletsOwn begins what the kubelet keeps in the folder of a ConfigMap: the version in
+// force is behind ..data, and each name is a link there.
+const kubeletsOwn = ".."
 
 // Task is the -prepare argument.
 type Task struct {
@@ -97,6 +102,9 @@ func copyFolder(from, to string, told io.Writer) error {
 		return err
 	}
 	for _, entry := range entries {
+		if strings.HasPrefix(entry.Name(), kubeletsOwn) {
+			continue
+		}
 		if err := copyEntry(entry, filepath.Join(from, entry.Name()), filepath.Join(to, entry.Name()), told); err != nil {
 			return err
 		}
@@ -124,6 +132,9 @@ func copyEntry(entry fs.DirEntry, from, to string, told io.Writer) error {
 		if err != nil {
 			return err
 		}
+		if strings.HasPrefix(target, kubeletsOwn+"data/") {
+			return copyTarget(from, to, told)
+		}
 		if err := os.Symlink(target, to); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
@@ -132,6 +143,21 @@ func copyEntry(entry fs.DirEntry, from, to string, told io.Writer) error {
 		return copyFile(info, from, to, told)
 	}
 	return nil // a socket, a device: not the image's content
+}
+
+// copyTarget copies what a link of the kubelet's leads to: a file or a folder of a ConfigMap.
+func copyTarget(from, to string, told io.Writer) error {
+	info, err := os.Stat(from)
+	if err != nil {
+		return err
+	}
+	if info.IsDir() {
+		if err := os.MkdirAll(to, 0o755); err != nil {
+			return err
+		}
+		return copyFolder(from, to, told)
+	}
+	return copyFile(info, from, to, told)
 }
 
 func copyFile(info fs.FileInfo, from, to string, told io.Writer) error {

@@ -88,6 +88,25 @@ func TestAFolderThatTheImageHasNotIsEmpty(t *testing.T) {
 	}
 }
 
+func TestAConfigMapsFilesAreFilesOfTheirOwn(t *testing.T) {
+	from, to := t.TempDir(), t.TempDir()
+	write(t, filepath.Join(from, "..2026_11/app.conf"), "from the map", 0o644)
+	for name, target := range map[string]string{"..data": "..2026_11", "app.conf": "..data/app.conf"} {
+		if err := os.Symlink(target, filepath.Join(from, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run(t, Task{Folders: []Folder{{From: from, To: to}}})
+	entries, err := os.ReadDir(to)
+	if err != nil || len(entries) != 2 {
+		t.Fatalf("%v, %v", entries, err)
+	}
+	info, err := os.Lstat(filepath.Join(to, "app.conf"))
+	if err != nil || !info.Mode().IsRegular() || read(t, filepath.Join(to, "app.conf")) != "from the map" {
+		t.Errorf("%v, %v", info, err)
+	}
+}
+
 func TestAFileHasTheModeThatWasAskedFor(t *testing.T) {
 	from, to := filepath.Join(t.TempDir(), "0"), filepath.Join(t.TempDir(), "put/0")
 	write(t, from, "secret", 0o444)

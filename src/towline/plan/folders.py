@@ -52,11 +52,16 @@ def kept_folders(
         return {}
     if entry.persistent_volume.enabled:
         lies = Lies.CLAIM
-    elif _cannot_be_written(entry, container, spec):
+    elif _fixed_mounts(entry, container, spec) or _cannot_be_written(entry, container, spec):
         lies = Lies.EMPTY
     else:
         return {}
-    mounts = [PurePosixPath(each["mountPath"]) for each in container.get("volumeMounts") or []]
+    fixed = _fixed_mounts(entry, container, spec)
+    mounts = [
+        PurePosixPath(each["mountPath"])
+        for each in container.get("volumeMounts") or []
+        if each not in fixed
+    ]
     mounts += [each.mount_path for each in entry.external_volumes]
     found: dict[PurePosixPath, Lies] = {}
     remotes = [*(folder.remote for folder in entry.sync.folders), *entry.volumes]
@@ -64,6 +69,22 @@ def kept_folders(
         if not any(remote == each or each in remote.parents for each in [*mounts, *found]):
             found[remote] = lies
     return found
+
+
+def _fixed_mounts(entry: Entry, container: JsonObject, spec: JsonObject) -> list[JsonObject]:
+    """The mounts of ConfigMaps and the like at the synced folders: nobody can write there."""
+    fixed = {
+        volume["name"]
+        for volume in spec.get("volumes") or []
+        if volume.keys() & {"configMap", "secret", "projected", "downwardAPI"}
+    }
+    remotes = {str(folder.remote) for folder in entry.sync.folders}
+    return [
+        each
+        for each in container.get("volumeMounts") or []
+        if each["mountPath"].rstrip("/") in remotes
+        and (each.get("name") in fixed or each.get("readOnly"))
+    ]
 
 
 def _cannot_be_written(entry: Entry, container: JsonObject, spec: JsonObject) -> bool:
@@ -103,7 +124,10 @@ def lay_sync_over(
             container[key] = value
     if not kept and not entry.secrets:
         return
-    mounts = list(agent)
+    fixed = _fixed_mounts(entry, container, spec)
+    container["volumeMounts"] = [each for each in container["volumeMounts"] if each not in fixed]
+    # What they show is what the folder begins with.
+    mounts = [*agent, *fixed]
     if kept:
         source: JsonObject = {"emptyDir": {}}
         if Lies.CLAIM in kept.values():

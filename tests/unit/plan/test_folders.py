@@ -94,6 +94,17 @@ def test_a_volume_that_is_there_already_is_used(mounted: str) -> None:
     assert not kept_folders(entry(external_volumes=(claim,)), READ_ONLY, {})
 
 
+@pytest.mark.parametrize("kind", ["configMap", "secret", "projected"])
+def test_a_config_map_at_the_folder_is_what_it_begins_with(kind: str) -> None:
+    """The sample's public form has its source in one: nothing could be written there."""
+    there = {"volumeMounts": [{"name": "source", "mountPath": "/app"}]}
+    spec, held = laid_over(entry(), there, {"volumes": [{"name": "source", kind: {}}]})
+    (mount,) = held["volumeMounts"]
+    assert (mount["name"], mount["mountPath"]) == ("towline-folders", "/app")
+    (init,) = spec["initContainers"]
+    assert {"name": "source", "mountPath": "/app"} in init["volumeMounts"]
+
+
 def test_a_claim_keeps_synced_folders_and_volumes_each_once() -> None:
     inner = APP / "node_modules"
     kept = PersistentVolume(enabled=True, size="1Gi", storage_class="fast", labels={"team": "a"})
