@@ -215,3 +215,55 @@ def test_a_workload_is_made_where_there_is_none_and_goes_with_its_session(
     wait_until("the page again", lambda: node.ask(namespace, "fresh") == "made here")
     assert again.end() == 130
     given_back(node, elsewhere, before)
+
+
+def test_services_are_developed_beside_an_entry_with_the_same_folders(
+    node: Node, elsewhere: Towline
+) -> None:
+    """A service without a command runs what it always runs; one `down` gives all back."""
+    namespace = elsewhere.namespace
+    pages = ["python3", "-m", "http.server", "8080"]
+    spec = pod_spec(PYTHON_IMAGE, command=pages, workingDir="/app")
+    start(node, elsewhere, workload("Deployment", "thing", spec), service("thing"))
+    start(node, elsewhere, workload("Deployment", "worker", spec), service("worker"))
+    before = dump(node, namespace)
+    folder = elsewhere.folder
+    (folder / "src").mkdir()
+    (folder / "src/index.html").write_text("first")
+    made = entry(
+        command=pages,
+        services=[{"name": "worker", "environment": {"ROLE": "worker"}}],
+    )
+    elsewhere.manifest(yaml.safe_dump({"dev": {"thing": made}}))
+    session = elsewhere.up("thing").serving()
+
+    def answers() -> set[str]:
+        return {node.ask(namespace, name, "/index.html") for name in ("thing", "worker")}
+
+    wait_until("both", lambda: answers() == {"first"}, within_s=60)
+    (folder / "src/index.html").write_text("second")
+    wait_until("the edit in both", lambda: answers() == {"second"})
+    role = elsewhere.run(
+        "exec", "worker", "--", "python3", "-c", "import os; print(os.environ['ROLE'])"
+    )
+    assert role.stdout == "worker\n", role.stderr
+    assert "GET /index.html" in elsewhere.run("logs", "worker").stdout
+    rows = json.loads(elsewhere.run("status", "-n", namespace, "-o", "json").stdout)["sessions"]
+    assert {row["service"] for row in rows} == {"thing", "thing/worker"}
+    assert session.end() == 130
+    assert not [e for e in session.events if "not given back" in e.get("text", "")]
+    assert "Deployment worker is back" in str(session.events)
+    given_back(node, elsewhere, before)
+
+
+def test_a_service_that_cannot_be_developed_ends_the_whole_as_it_was(
+    node: Node, elsewhere: Towline
+) -> None:
+    spec = pod_spec(PYTHON_IMAGE, command=["python3", "-m", "http.server", "8080"])
+    start(node, elsewhere, workload("Deployment", "thing", spec), service("thing"))
+    before = dump(node, elsewhere.namespace)
+    (elsewhere.folder / "src").mkdir()
+    elsewhere.manifest(yaml.safe_dump({"dev": {"thing": entry(services=[{"name": "nobody"}])}}))
+    up = elsewhere.run("up", "thing", "-n", elsewhere.namespace, "--yes")
+    assert up.returncode == 4 and "'nobody'" in up.stderr, up.stderr
+    given_back(node, elsewhere, before)

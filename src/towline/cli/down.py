@@ -51,7 +51,11 @@ def down(
     """
     from towline.session.local import sessions
 
-    here = [s for s in sessions() if service is None or service in (s.entry, s.session)]
+    here = [
+        s
+        for s in sessions()
+        if (service is None and "/" not in s.entry) or service in (s.entry, s.session)
+    ]
     if namespace is None and context is None and kubeconfig is None and len(here) == 1:
         # The session knows where it is, better than the kubeconfig of this minute.
         namespace, context = here[0].namespace, here[0].context
@@ -82,7 +86,10 @@ async def _the_one(mine: list[Record], namespace: str, *, asks: bool) -> list[Re
     """The only session there is, or the one that is chosen in the terminal."""
     if len(mine) < 2:
         return mine
-    names = sorted(record.entry for record in mine)
+    # An entry's services are ENTRY/SERVICE, and end with it.
+    names = sorted({record.entry.partition("/")[0] for record in mine})
+    if len(names) == 1:
+        return mine
     chosen = None
     if asks:
         from towline.cli.asking import choose
@@ -90,10 +97,10 @@ async def _the_one(mine: list[Record], namespace: str, *, asks: bool) -> list[Re
         chosen = await choose("Which session", names)
     if chosen is None:
         raise UsageError(
-            f"you have {len(mine)} sessions in namespace {namespace}: {', '.join(names)}",
+            f"you have {len(names)} sessions in namespace {namespace}: {', '.join(names)}",
             hint="name one, or end them all with --all",
         )
-    return [record for record in mine if record.entry == chosen]
+    return [record for record in mine if record.entry.partition("/")[0] == chosen]
 
 
 async def _down(

@@ -42,5 +42,6 @@ def ssh_config(service: str | None, namespace: str | None, proxy: bool) -> None:
         run(carry())
         return
     write_identity(session, session.keys())
-    entry = read_manifest(Path(session.manifest)).entries[session.entry]
-    click.echo(host_entry(session, remote=entry.remote, interface=entry.interface), nl=False)
+    entry = read_manifest(Path(session.manifest)).entries.get(session.entry)
+    remote, interface = (entry.remote, entry.interface) if entry else (None, "localhost")
+    click.echo(host_entry(session, remote=remote, interface=interface), nl=False)

@@ -33,7 +33,8 @@ class Claim:
     since: str
 
     def is_of(self, name: str) -> bool:
-        return name in (self.entry, self.workload, self.name)
+        # An entry's services are ENTRY/SERVICE.
+        return name in (self.entry, self.entry.partition("/")[0], self.workload, self.name)
 
 
 async def create_claim(api: Api, claim: JsonObject) -> None:

@@ -327,8 +327,10 @@ class Entry(Workload):
         timeout_s: how long to wait for the dev pod to run.
         resources_timeout_s: how long to wait for what it needs (nodes, volumes).
         remote: the laptop's port for plain ssh; None when none is asked for.
+        is_service: one of another entry's `services`, made an entry for its session.
     """
 
+    is_service: bool = False
     mode: Mode = Mode.SYNC
     workdir: Path | None = None
     forward: tuple[Forward, ...] = ()

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from towline._kit.objects import JsonObject
 from towline.errors import ManifestError
-from towline.manifest.model import Command, Workload
+from towline.manifest.model import Command, Entry, Workload
 
 
-def sync_command(entry: Workload, container: JsonObject) -> Command | None:
+def sync_command(entry: Entry, container: JsonObject) -> Command | None:
     """The entry's command; with `args` alone the container's own `command` before them.
 
-    None where the entry says nothing: then nothing is started.
+    None where the entry says nothing: then nothing is started, but for a service, which
+    runs what it always runs.
 
     Raises:
         ManifestError: that command is the image's, which nobody knows here.
     """
-    if entry.command is not None or entry.args is None:
+    if entry.command is not None or (entry.args is None and not entry.is_service):
         return entry.command
     return own_command(entry, container, args=entry.args)
 

@@ -33,6 +33,9 @@ def pick_session(name: str | None, *, namespace: str | None = None) -> LocalSess
                 f"(there: {_names(running) or 'none'})",
                 hint=f"begin one: towline up {name}",
             )
+    if name is None:
+        # An entry's services have sessions beside its own.
+        running = [s for s in running if "/" not in s.entry] or running
     if len(running) == 1:
         return running[0]
     if not running:

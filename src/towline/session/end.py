@@ -35,7 +35,11 @@ async def find_records(api: Api, name: str | None) -> list[Record]:
         known = {record.session for record in found}
         left = await _from_annotation(api, None)
         return found + [record for record in left if record.session not in known]
-    named = [r for r in found if name in (r.entry, r.workload, r.session)]
+    named = [
+        r
+        for r in found
+        if name in (r.entry, r.workload, r.session) or r.entry.startswith(f"{name}/")
+    ]
     named = named or await _from_annotation(api, name)
     if named:
         return named

@@ -37,14 +37,14 @@ _CIPHERS = "aes128-gcm@openssh.com,chacha20-poly1305@openssh.com"
 
 def host_name(session: LocalSession) -> str:
     """The Host that `ssh` is told: the same in each session of an entry."""
-    return f"{session.entry}.{session.namespace}.towline"
+    return f"{session.entry.replace('/', '-')}.{session.namespace}.towline"
 
 
 def ssh_folder(session: LocalSession) -> Path:
     """Where the key and the host key of an entry's sessions are, whichever runs."""
     parts = (session.context, session.namespace, session.entry)
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
-    return private(folders(os.environ).state) / "ssh" / f"{session.entry}-{key}"
+    return private(folders(os.environ).state) / "ssh" / f"{session.entry.replace('/', '-')}-{key}"
 
 
 def write_identity(session: LocalSession, keys: Keys) -> Path:

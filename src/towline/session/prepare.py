@@ -195,8 +195,13 @@ async def _settle(observed: Observed, *, api: Api, options: Options, events: Eve
     await end_other(api, record, events=events, timeout_s=options.ready_timeout_s)
 
 
-async def confirm(observed: Observed, plan: Plan, *, options: Options) -> None:
+async def confirm(
+    observed: Observed, plan: Plan, *, options: Options, also: tuple[str, ...] = ()
+) -> None:
     """Ask before the first takeover in a context and namespace; remember the answer.
+
+    Args:
+        also: the names of services that go into development with it.
 
     Raises:
         NeedsConfirmation: nobody is there to ask, or the answer was no.
@@ -217,6 +222,8 @@ async def confirm(observed: Observed, plan: Plan, *, options: Options) -> None:
     )
     if unguarded:
         question += ", and if it dies, nobody until somebody runs `towline down`: see above"
+    if also:
+        question += f"; {', '.join(also)} too"
     if options.ask is None:
         raise NeedsConfirmation(
             f"the first takeover in namespace {plan.namespace} of context {plan.context} "

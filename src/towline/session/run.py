@@ -28,6 +28,7 @@ from towline.session.plain_ssh import identity, ssh_port
 from towline.session.prepare import check_folder, confirm, name_owner, prepare
 from towline.session.private import private_folder
 from towline.session.requests import Requests
+from towline.session.services import service_label, services_beside
 from towline.session.serving import Serving
 from towline.session.sync_entry import secret_files, sync_entry
 from towline.session.takeover import applied, running_pod
@@ -67,7 +68,8 @@ async def develop(
     events(StageDone(stage="cluster", text=_cluster_text(plan), seconds=watch.lap()))
     for warning in plan.warnings:
         events(Warned(text=warning))
-    await confirm(observed, plan, options=options)
+    also = tuple(service.name or service_label(service) for service in entry.services)
+    await confirm(observed, plan, options=options, also=also)
     files |= {"config.json": agent_config(entry, plan), **given}
     record = record_of(plan, since=time_text(), entry=entry.name, mode=entry.mode.value)
     session = _local_session(entry, plan, record, options)
@@ -83,6 +85,9 @@ async def develop(
             private_folder(session.session) as folder,
         ):
             async with (
+                services_beside(
+                    entry, develop, api=api, options=options, events=events
+                ) as services,
                 around(
                     entry,
                     api=api,
@@ -130,7 +135,10 @@ async def develop(
                     watch=watch,
                 )
                 plain_ssh.use(serving.link, serving.session)
-                return await serving.serve(pod, opened, observed)
+                try:
+                    return await serving.serve(pod, opened, observed)
+                finally:
+                    services.end()
 
 
 def checked(entry: Entry, variables: tuple[tuple[str, str], ...] = ()) -> Entry:
@@ -153,9 +161,10 @@ def checked(entry: Entry, variables: tuple[tuple[str, str], ...] = ()) -> Entry:
 def _serving(entry: Entry) -> type[Serving]:
     if entry.mode is Mode.HYBRID:
         return Serving
+    from towline.session.service_serving import ServiceServing
     from towline.session.sync_serving import SyncServing
 
-    return SyncServing
+    return ServiceServing if entry.is_service else SyncServing
 
 
 def agent_config(entry: Entry, plan: Plan) -> bytes:

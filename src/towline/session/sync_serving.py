@@ -48,6 +48,7 @@ class SyncServing(Serving):
 
     where = "dev pod"
     process_kept = False
+    has_input = True
     _in_step: asyncio.Event
     _folders_in_step: set[int]
     _own_command: Command | None
@@ -229,6 +230,7 @@ class SyncServing(Serving):
                 terminal=terminal,
                 started=started,
                 outputs=outputs,
+                has_input=self.has_input,
             )
 
     async def _wants_another(self) -> bool:

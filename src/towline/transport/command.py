@@ -28,6 +28,7 @@ async def run_in_container(
     terminal: bool,
     started: Callable[[], None] = lambda: None,
     outputs: tuple[int, int] = (1, 2),
+    has_input: bool = True,
 ) -> int:
     """Run a command with our stdin, stdout and stderr; an empty one is a shell.
 
@@ -36,6 +37,7 @@ async def run_in_container(
             it is plain words: the image may have none.
         terminal: give it a terminal of its own there, and lend it ours here.
         started: called when it runs.
+        has_input: whether our stdin is the command's; else it has none.
         outputs: the descriptors that its stdout and stderr are written to.
 
     Returns:
@@ -55,7 +57,10 @@ async def run_in_container(
             )
             started()
             with _raw(terminal), _following_size(process, terminal):
-                tasks.start(_send_input(process), name="stdin")
+                if has_input:
+                    tasks.start(_send_input(process), name="stdin")
+                else:
+                    process.stdin.write_eof()
                 await together(_show(process.stdout, outputs[0]), _show(process.stderr, outputs[1]))
                 await process.wait_closed()
     except (asyncssh.Error, OSError) as error:

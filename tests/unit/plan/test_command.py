@@ -30,6 +30,7 @@ def test_arguments_alone_follow_the_containers_own_command() -> None:
     whole = ("python3", "-u", "server.py")
     assert own_command(entry(), OWN, args=None) == Command(argv=whole)
     assert sync_command(entry(), OWN) is None
+    assert sync_command(entry(is_service=True), OWN) == Command(argv=whole)
 
 
 def test_the_images_own_command_is_not_known() -> None:
