@@ -6,6 +6,7 @@ import os
 import pty
 import select
 import subprocess
+import termios
 import time
 from pathlib import Path
 
@@ -83,7 +84,10 @@ def test_the_commands_exit_code_passes_through(towline: Towline, api: Path, code
 
 def test_the_command_has_a_terminal_of_its_own(towline: Towline, api: Path) -> None:
     ours, theirs = pty.openpty()
-    script = "trap 'exit 5' INT; stty size; read line; echo got $line; while :; do sleep 0.1; done"
+    script = (
+        "trap 'test -e again && exit 130; touch again; exit 5' INT; stty size; read line;"
+        "echo got $line; while :; do sleep 0.1; done"
+    )
     words = [
         *towline.prefix,
         TOWLINE,
@@ -96,7 +100,7 @@ def test_the_command_has_a_terminal_of_its_own(towline: Towline, api: Path) -> N
         "--yes",
     ]
     process = subprocess.Popen(
-        [*words, "--exit-with-command", "--", "sh", "-c", script],
+        [*words, "--", "sh", "-c", script],
         cwd=towline.folder,
         env=towline.environ(),
         stdin=theirs,
@@ -121,7 +125,16 @@ def test_the_command_has_a_terminal_of_its_own(towline: Towline, api: Path) -> N
         os.write(ours, b"hello\r")
         until(b"got hello")
         os.write(ours, b"\x03")  # to the process there, not to Towline
-        assert process.wait(timeout=60) == 5
+        until(b"exit code 5")
+        # What was typed before it asks was for the command that is gone, and is dropped.
+        wait_until("single keys", lambda: not termios.tcgetattr(ours)[3] & termios.ICANON)
+        os.write(ours, b"r")  # and this one to Towline, not to what was there
+        seen = b""
+        until(b"31 91\r")
+        os.write(ours, b"hello\r")
+        until(b"got hello")
+        os.write(ours, b"\x03")
+        assert process.wait(timeout=60) == 130, "ended by somebody, so the session is over"
     finally:
         process.terminate()
         process.wait(timeout=60)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import signal
 from dataclasses import dataclass
 
+# SIGHUP, SIGINT, SIGTERM; by number, for Windows has no names for all of them.
+_FROM_OUTSIDE = (1, 2, 15)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
@@ -19,6 +22,15 @@ class Ending:
         if self.signal is not None:
             return 128 + self.signal
         return self.code if self.code is not None else 1
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether it went wrong by itself: what a signal ended was ended by somebody.
+
+        Shells, and programs that clean up first, tell of Ctrl-C and its kin by their code.
+        """
+        by_somebody = (0, *(128 + number for number in _FROM_OUTSIDE))
+        return self.signal is None and self.code not in by_somebody
 
     def __str__(self) -> str:
         if self.signal is None:

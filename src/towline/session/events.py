@@ -78,10 +78,15 @@ class Holding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateChanged:
-    """The Service's way to the laptop opened or shut."""
+    """The Service's way to the process opened or shut.
+
+    Attributes:
+        where: whose ports they are, as a person calls it.
+    """
 
     is_open: bool
     ports: tuple[int, ...]
+    where: str = "localhost"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -96,7 +96,8 @@ class Gatekeeper:
         self._is_open = is_open
         if is_open:
             self.opened.set()
-        self._events(GateChanged(is_open=is_open, ports=tuple(sorted(self._ports))))
+        ports = tuple(sorted(self._ports))
+        self._events(GateChanged(is_open=is_open, ports=ports, where=self._where))
 
     def _tell_missing(self, up: frozenset[int]) -> None:
         missing = ", ".join(f"{self._where}:{p}" for p in sorted(self._ports - up))

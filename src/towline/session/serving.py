@@ -328,9 +328,8 @@ class Serving:
 
     def _goes_on_after(self, ending: Ending) -> bool:
         """Whether the session outlives a command: it failed, and somebody can restart it."""
-        failed = ending.signal is None and ending.code != 0
         can_ask = self._options.offer is not None and not self._options.exit_with_command
-        return failed and can_ask
+        return ending.is_failure and can_ask
 
     async def _restart_wanted(self) -> bool:
         assert self._options.offer is not None and self._process is not None

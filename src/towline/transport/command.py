@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import shlex
 import signal
 import threading
@@ -80,27 +81,41 @@ async def _send_input(process: asyncssh.SSHClientProcess[bytes]) -> None:
     loop = asyncio.get_running_loop()
     chunks: asyncio.Queue[bytes] = asyncio.Queue()
     room = threading.Semaphore(_CHUNKS_AHEAD)
+    # What is typed after the command's end is for whoever asks then, not for a thread
+    # that still waits for it.
+    over, end = os.pipe()
 
     def read() -> None:
-        while True:
-            room.acquire()
-            try:
-                data = os.read(0, _CHUNK_BYTES)
-            except OSError:
-                data = b""
-            with suppress(RuntimeError):  # the loop is closed: nobody wants it any more
-                loop.call_soon_threadsafe(chunks.put_nowait, data)
-            if not data:
-                return
+        try:
+            while True:
+                room.acquire()
+                ready, _, _ = select.select([0, over], [], [])
+                data = b"" if over in ready else _read(0)
+                with suppress(RuntimeError):  # the loop is closed: nobody wants it any more
+                    loop.call_soon_threadsafe(chunks.put_nowait, data)
+                if not data:
+                    return
+        finally:
+            os.close(over)
 
-    # A daemon: it may sit in `read` on a terminal for ever, and must not hold the exit.
     threading.Thread(target=read, name="stdin", daemon=True).start()
-    with suppress(OSError, asyncssh.Error):
-        while data := await chunks.get():
-            process.stdin.write(data)
-            await process.stdin.drain()
-            room.release()
-        process.stdin.write_eof()
+    try:
+        with suppress(OSError, asyncssh.Error):
+            while data := await chunks.get():
+                process.stdin.write(data)
+                await process.stdin.drain()
+                room.release()
+            process.stdin.write_eof()
+    finally:
+        os.close(end)
+        room.release()
+
+
+def _read(fd: int) -> bytes:
+    try:
+        return os.read(fd, _CHUNK_BYTES)
+    except OSError:
+        return b""
 
 
 async def _show(source: asyncssh.SSHReader[bytes], fd: int) -> None:

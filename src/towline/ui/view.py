@@ -125,7 +125,7 @@ def _environment_changed(event: EnvironmentChanged) -> Line:
 
 
 def _gate_changed(event: GateChanged) -> list[Line]:
-    ports = ", ".join(f"localhost:{p}" for p in event.ports)
+    ports = ", ".join(f"{printable(event.where)}:{p}" for p in event.ports)
     if not ports or event.is_open:
         return []
     text = f"nothing listens on {ports}: the Service has no endpoint until it does"
