@@ -30,6 +30,7 @@ func main() {
 	flag.DurationVar(&settings.GiveBackAfter, "give-back-after", 2*time.Minute, "let the original serve again")
 	flag.DurationVar(&settings.KeepFor, "keep-for", 10*time.Minute, "end the session")
 	task := flag.String("prepare", "", "fill folders and put files in place as this `JSON` says, and end")
+	flag.BoolVar(&settings.OriginalIsKept, "original-is-kept", false, "see to it that Services lead to a ready pod")
 	flag.Parse()
 	run := func() error { return serve(*folder) }
 	if settings.Record != "" {
@@ -49,7 +50,11 @@ func serve(folder string) error {
 	if err != nil {
 		return err
 	}
-	return agent.New(session).Run(func(told string) { fmt.Fprintln(os.Stderr, told) })
+	made, err := agent.New(session)
+	if err != nil {
+		return err
+	}
+	return made.Run(func(told string) { fmt.Fprintln(os.Stderr, told) })
 }
 
 func watch(settings guard.Settings) error {

@@ -26,6 +26,9 @@ const (
 	// drainFor: open connections get this long after SIGTERM. The pod's own grace
 	// period (30 s) is longer; a developer waits for `down`.
 	drainFor = 5 * time.Second
+	// drainKept: with an original that is kept its connections go through here, and
+	// nobody waits for this pod to end. plan/keep.py has the pod's grace period.
+	drainKept = 30 * time.Second
 	// nodesFollow: kube-proxy brings a changed Service to a node's tables at most once
 	// a second. Until then connections still come to a pod that is no endpoint any
 	// more, and would be refused.
@@ -50,24 +53,48 @@ type Agent struct {
 }
 
 // New makes an agent that listens on nothing yet.
-func New(session *config.Session) *Agent {
+func New(session *config.Session) (*Agent, error) {
+	var permit *tunnel.Permit
+	if session.Permit != nil {
+		var err error
+		if permit, err = tunnel.NewPermit(*session.Permit); err != nil {
+			return nil, err
+		}
+	}
 	a := &Agent{session: session, boot: line.Boot(), started: time.Now(), events: &control.Events{}}
 	budget := tunnel.NewBudget(memory.Tune())
 	a.gate = gate.New(session.Gate.Path, time.Duration(session.CarrierLostShut), func(open bool) {
 		a.events.Emit(gateEvent{"gate", open})
+		a.lead(open)
 	})
+	a.gate.StandsIn = a.keepsOriginal()
 	a.reverse = tunnel.NewReverse(budget, time.Duration(session.HoldFor), func(port, waiting int) {
 		a.events.Emit(reverseEvent{"reverse", port, waiting})
 	})
 	a.ssh = sshd.New(session.HostKey, session.ClientKey)
-	a.ssh.Tunnels = &tunnel.Tunnels{Budget: budget, Reverse: a.reverse}
+	a.ssh.Tunnels = &tunnel.Tunnels{Budget: budget, Reverse: a.reverse, Permit: permit}
 	a.ssh.Events = a.events
 	a.ssh.Boot = a.boot
 	a.ssh.Methods = func(owner any) control.Methods { return &methods{a, owner} }
 	a.lines = &line.Server{
 		Key: session.LineKey, KeepFor: time.Duration(session.KeepFor), Present: a.gate.Carriers,
 	}
-	return a
+	return a, nil
+}
+
+// keepsOriginal: the original is up beside this pod, and gets what the laptop does not.
+func (a *Agent) keepsOriginal() bool { return len(a.session.Original) > 0 }
+
+// lead brings connections to the laptop while the gate is open, else to an original that
+// is kept.
+func (a *Agent) lead(open bool) {
+	switch {
+	case !a.keepsOriginal():
+	case open:
+		a.reverse.SetRoute(tunnel.Route{Mode: tunnel.ToClient, HoldFor: time.Duration(a.session.HoldFor)})
+	default:
+		a.reverse.ToOriginal()
+	}
 }
 
 // Run serves until SIGTERM or SIGINT.
@@ -96,6 +123,9 @@ func (a *Agent) Run(listening func(string)) error {
 	go a.gate.Serve(ctx, probed)
 	for _, port := range a.session.Reverse {
 		a.reverse.Listen(port)
+	}
+	if a.keepsOriginal() {
+		a.reverse.Keep(a.session.Original)
 	}
 	go command.Reap()
 	listening(fmt.Sprintf("towline agent: listening, line on %d, gate on %d", a.session.LinePort, a.session.Gate.Port))
@@ -126,8 +156,12 @@ func (a *Agent) listenForLines() ([]net.Listener, error) {
 // end gives open connections some time, then ends all.
 func (a *Agent) end(local []net.Listener) {
 	a.gate.Set(false, nil)
-	a.events.Emit(stoppingEvent{"stopping", drainFor.Seconds()})
-	deadline := time.Now().Add(drainFor)
+	patience := drainFor
+	if a.keepsOriginal() {
+		patience = drainKept
+	}
+	a.events.Emit(stoppingEvent{"stopping", patience.Seconds()})
+	deadline := time.Now().Add(patience)
 	for a.mayStillBeSent() && time.Now().Before(deadline) {
 		time.Sleep(drainLook)
 	}

@@ -4,6 +4,7 @@ package config
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -48,6 +49,12 @@ type File struct {
 	HoldFor         Seconds `json:"hold_for_s"`
 	KeepFor         Seconds `json:"keep_for_s"`
 	CarrierLostShut Seconds `json:"carrier_lost_shut_s"`
+	// Original is set where the original is kept: by port, where connections that are
+	// not for the laptop are passed on to; the first that answers.
+	Original map[int][]string `json:"original"`
+	// Permit lists what may be dialled for the laptop, as `host:port` with `*` in either;
+	// absent, it is anything.
+	Permit *[]string `json:"permit"`
 }
 
 // Session is everything in the session's folder. Its keys are secrets: nothing
@@ -106,6 +113,16 @@ func (s *Session) check() error {
 	for _, port := range s.Reverse {
 		if err := claim(port, "reverse"); err != nil {
 			return err
+		}
+	}
+	for port, targets := range s.Original {
+		if port < 1 || port > 65535 || port == s.LinePort || port == s.Gate.Port {
+			return fmt.Errorf("original %d is not a port of the original's", port)
+		}
+		for _, target := range targets {
+			if _, _, err := net.SplitHostPort(target); err != nil {
+				return fmt.Errorf("original %d: %w", port, err)
+			}
 		}
 	}
 	return nil

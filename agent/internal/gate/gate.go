@@ -30,6 +30,9 @@ const (
 type Gate struct {
 	path     string
 	onChange func(open bool)
+	// StandsIn: the agent passes connections on while shut, so the pod is ready all the
+	// time. Set before Serve.
+	StandsIn bool
 
 	mu sync.Mutex
 	// changed is closed, and replaced, whenever the gate moves.
@@ -124,7 +127,7 @@ func (g *Gate) Carriers(present bool) {
 // answer waits until there is something to tell the kubelet.
 func (g *Gate) answer(ctx context.Context) bool {
 	g.mu.Lock()
-	open, told, changed := g.open, g.told, g.changed
+	open, told, changed := g.open || g.StandsIn, g.told, g.changed
 	g.told = true
 	g.mu.Unlock()
 	if open || !told {

@@ -14,6 +14,7 @@ const ourManager = "towline"
 
 var (
 	replicasPath   = []string{"f:spec", "f:replicas"}
+	selectorPath   = []string{"f:spec", "f:selector"}
 	whenScaledPath = []string{"f:spec", "f:persistentVolumeClaimRetentionPolicy", "f:whenScaled"}
 )
 

@@ -28,6 +28,9 @@ type Settings struct {
 	// GiveBackAfter the lease's last change the original serves again; KeepFor after
 	// it all of the session goes.
 	GiveBackAfter, KeepFor time.Duration
+	// OriginalIsKept: the original is up, and Services lead to the dev pod instead. They
+	// are pointed back, too, when that is not ready.
+	OriginalIsKept bool
 }
 
 const (
@@ -35,6 +38,8 @@ const (
 	looks       = 12
 	lookAtLeast = time.Second
 	lookAtMost  = 10 * time.Second
+	// lookKept: a Service that leads to a dev pod which is gone has nobody else to see it.
+	lookKept = 2 * time.Second
 )
 
 // Guard watches one session.
@@ -43,9 +48,11 @@ type Guard struct {
 	settings Settings
 	now      func() time.Time
 
-	renewed   string
-	changed   time.Time
-	gaveBack  bool
+	renewed  string
+	changed  time.Time
+	gaveBack bool
+	// notReady: the dev pod was not at the look before.
+	notReady  bool
 	lastError string
 }
 
@@ -58,6 +65,9 @@ func New(api API, settings Settings) *Guard {
 // record is gone, and the garbage collector comes for the guard, too.
 func (g *Guard) Run(ctx context.Context) {
 	every := min(max(g.settings.GiveBackAfter/looks, lookAtLeast), lookAtMost)
+	if g.settings.OriginalIsKept {
+		every = min(every, lookKept)
+	}
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for {
@@ -79,6 +89,9 @@ func (g *Guard) look(ctx context.Context) {
 		g.changed = g.now()
 		g.tell(err)
 		return
+	}
+	if g.settings.OriginalIsKept {
+		g.tell(g.seeDevPod(ctx))
 	}
 	if renewed, _ := at(lease, "spec", "renewTime").(string); err == nil && renewed != g.renewed {
 		if g.renewed != "" && g.gaveBack {
@@ -126,6 +139,13 @@ func (g *Guard) giveBack(ctx context.Context) error {
 		if renewed, _ := at(lease, "spec", "renewTime").(string); renewed != g.renewed {
 			return nil
 		}
+	}
+	if record.isKept() {
+		if err := g.pointBack(ctx, record, false); err != nil {
+			return err
+		}
+		g.gaveBack = true
+		return nil
 	}
 	if record.holds(original) && replicasOf(original) == 0 && record.Replicas > 0 {
 		if record.Handover == "exclusive" {
@@ -177,6 +197,11 @@ func (g *Guard) endSession(ctx context.Context) error {
 	if err != nil || record == nil {
 		return err
 	}
+	if record.isKept() {
+		if err := g.pointBack(ctx, record, true); err != nil {
+			return err
+		}
+	}
 	dev, err := g.api.Get(ctx, "deployments", record.Names.DevWorkload)
 	switch {
 	case err == nil && record.owns(dev):
@@ -192,6 +217,95 @@ func (g *Guard) endSession(ctx context.Context) error {
 	}
 	log.Printf("nothing from the laptop for %s: the session ends", g.settings.KeepFor)
 	return g.api.Delete(ctx, "configmaps", g.settings.Record, record.uid)
+}
+
+// seeDevPod points the Services back when the dev pod was not ready at two looks: the
+// client, which waits for it to be ready, writes a moment before its workload's status
+// may be seen here.
+func (g *Guard) seeDevPod(ctx context.Context) error {
+	record, err := readRecord(ctx, g.api, g.settings.Record)
+	if err != nil || record == nil {
+		return err
+	}
+	dev, err := g.api.Get(ctx, "deployments", record.Names.DevWorkload)
+	if err != nil && !kube.IsCode(err, 404) {
+		return err
+	}
+	ready, _ := at(dev, "status", "readyReplicas").(float64)
+	was := g.notReady
+	g.notReady = ready == 0
+	if !was || !g.notReady {
+		return nil
+	}
+	return g.pointBack(ctx, record, false)
+}
+
+// pointBack gives the Services their selectors again, where they are still ours; with
+// handOver also to those who owned the selectors.
+func (g *Guard) pointBack(ctx context.Context, record *record, handOver bool) error {
+	for _, service := range record.services() {
+		found, err := g.api.Get(ctx, "services", service.name)
+		if kube.IsCode(err, 404) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if at(found, "metadata", "uid") != service.uid {
+			continue
+		}
+		selector, _ := at(found, "spec", "selector").(map[string]any)
+		if len(selector) == 1 && selector[sessionLabel] == record.Session {
+			back := kube.Object{sessionLabel: nil}
+			for key, value := range service.selector {
+				back[key] = value
+			}
+			patch := kube.Object{"metadata": lockOn(found), "spec": kube.Object{"selector": back}}
+			if found, err = g.api.Patch(ctx, "services", service.name, patch); err != nil {
+				return fmt.Errorf("point %s back: %w", service.name, err)
+			}
+			log.Printf("Service %s leads to %s %s again", service.name, record.Kind, record.Workload)
+		}
+		if handOver {
+			if err := g.handOver(ctx, service, found); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// handOver gives a selector that is as before to those who owned it.
+func (g *Guard) handOver(ctx context.Context, service pointed, found kube.Object) error {
+	live, _ := at(found, "metadata", "managedFields").([]any)
+	var paths [][]string
+	if isOurs(live, selectorPath) && isAsBefore(found, service) {
+		paths = append(paths, selectorPath)
+	}
+	metadata := lockOn(found)
+	metadata["managedFields"] = managersPutBack(live, service.managers, paths)
+	if _, err := g.api.Patch(ctx, "services", service.name, kube.Object{"metadata": metadata}); err != nil {
+		return fmt.Errorf("take the marks off %s: %w", service.name, err)
+	}
+	return nil
+}
+
+func isAsBefore(found kube.Object, service pointed) bool {
+	selector, _ := at(found, "spec", "selector").(map[string]any)
+	if len(selector) != len(service.selector) {
+		return false
+	}
+	for key, value := range service.selector {
+		if selector[key] != value {
+			return false
+		}
+	}
+	return true
+}
+
+// lockOn is the metadata of a patch for this very object as it was read.
+func lockOn(found kube.Object) kube.Object {
+	return kube.Object{"uid": at(found, "metadata", "uid"), "resourceVersion": at(found, "metadata", "resourceVersion")}
 }
 
 // putBack takes the session's marks off the original: its annotations, what was done to

@@ -245,3 +245,96 @@ func TestWhatIsNotOursIsLeft(t *testing.T) {
 		})
 	}
 }
+
+// kept is a namespace with a session whose original is kept.
+func kept(t *testing.T) *cluster {
+	t.Helper()
+	c := taken(t, "seamless")
+	record, err := json.Marshal(map[string]any{
+		"schema": 1, "session": session, "kind": "Deployment", "workload": "web", "workload_uid": "u1",
+		"replicas": 2, "handover": "seamless", "original": "keep", "names": map[string]any{"dev_workload": "web-towline"},
+		"actions": []any{map[string]any{"kind": "point-service", "name": "web", "values": map[string]any{
+			"uid": "s1", "selector": map[string]any{"app": "web"}, "managers": []any{},
+		}}},
+		"managed_fields": []any{},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.objects["configmaps/r"]["data"] = map[string]any{"record.json": string(record)}
+	c.objects["deployments/web"]["spec"] = map[string]any{"replicas": 2.0}
+	c.objects["deployments/web-towline"]["status"] = map[string]any{"readyReplicas": 1.0}
+	c.objects["services/web"] = kube.Object{
+		"metadata": map[string]any{"uid": "s1", "resourceVersion": "1"},
+		"spec":     map[string]any{"selector": map[string]any{sessionLabel: session}},
+	}
+	return c
+}
+
+// keeping is `watched` for such a session.
+func keeping(c *cluster) (*Guard, func(time.Duration)) {
+	g, after := watched(c)
+	g.settings.OriginalIsKept = true
+	return g, after
+}
+
+func (c *cluster) selector() any { return at(c.objects["services/web"], "spec", "selector") }
+
+func TestAServiceIsPointedBackInTwoSteps(t *testing.T) {
+	c := kept(t)
+	_, after := keeping(c)
+	after(119 * time.Second)
+	if !reflect.DeepEqual(c.selector(), map[string]any{sessionLabel: session}) {
+		t.Fatal("pointed back too early")
+	}
+	after(time.Second)
+	if !reflect.DeepEqual(c.selector(), map[string]any{"app": "web"}) {
+		t.Fatalf("selector: %v", c.selector())
+	}
+	if c.replicas("web") != 2 || c.replicas("web-towline") != 1 {
+		t.Fatal("the original was not ours to scale, and the dev pod waits")
+	}
+	after(8 * time.Minute)
+	if len(c.objects) != 3 {
+		t.Fatalf("left: %v", c.objects)
+	}
+}
+
+func TestAServiceWhoseDevPodIsGoneIsPointedBack(t *testing.T) {
+	c := kept(t)
+	_, after := keeping(c)
+	c.objects["deployments/web-towline"]["status"] = map[string]any{}
+	after(2 * time.Second)
+	if !reflect.DeepEqual(c.selector(), map[string]any{sessionLabel: session}) {
+		t.Fatal("at the first look it may be the status that is late")
+	}
+	after(2 * time.Second)
+	if !reflect.DeepEqual(c.selector(), map[string]any{"app": "web"}) {
+		t.Fatalf("selector: %v", c.selector())
+	}
+}
+
+func TestAServiceThatSomebodyPointedElsewhereIsLeft(t *testing.T) {
+	for name, change := range map[string]func(*cluster){
+		"pointed elsewhere": func(c *cluster) {
+			c.objects["services/web"]["spec"] = map[string]any{"selector": map[string]any{"app": "theirs"}}
+		},
+		"made anew": func(c *cluster) { c.objects["services/web"]["metadata"].(map[string]any)["uid"] = "s2" },
+		"deleted":   func(c *cluster) { delete(c.objects, "services/web") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := kept(t)
+			change(c)
+			before := c.selector()
+			_, after := keeping(c)
+			after(2 * time.Minute)
+			after(8 * time.Minute)
+			if !reflect.DeepEqual(c.selector(), before) {
+				t.Errorf("selector: %v", c.selector())
+			}
+			if _, there := c.objects["configmaps/r"]; there {
+				t.Error("the session stays")
+			}
+		})
+	}
+}

@@ -25,14 +25,19 @@ type record struct {
 	Workload    string `json:"workload"`
 	WorkloadUID string `json:"workload_uid"`
 	Replicas    int    `json:"replicas"`
+	Original    string `json:"original"`
 	Handover    string `json:"handover"`
 	Names       struct {
 		DevWorkload string `json:"dev_workload"`
 	} `json:"names"`
 	Actions []struct {
 		Kind   string `json:"kind"`
+		Name   string `json:"name"`
 		Values struct {
-			WhenScaled string `json:"when_scaled"`
+			WhenScaled string            `json:"when_scaled"`
+			UID        string            `json:"uid"`
+			Selector   map[string]string `json:"selector"`
+			Managers   []any             `json:"managers"`
 		} `json:"values"`
 	} `json:"actions"`
 	ManagedFields []any `json:"managed_fields"`
@@ -86,6 +91,27 @@ func (r *record) retention() string {
 	}
 	return ""
 }
+
+// pointed is a Service that is pointed at the dev pod, as it was before.
+type pointed struct {
+	name, uid string
+	selector  map[string]string
+	managers  []any
+}
+
+// services are those whose selectors are to be put back.
+func (r *record) services() []pointed {
+	var found []pointed
+	for _, action := range r.Actions {
+		if v := action.Values; action.Kind == "point-service" {
+			found = append(found, pointed{action.Name, v.UID, v.Selector, v.Managers})
+		}
+	}
+	return found
+}
+
+// isKept tells whether the original is up beside the dev pod.
+func (r *record) isKept() bool { return r.Original == "keep" }
 
 // at is the value at a path; nil where there is none.
 func at(object kube.Object, path ...string) any {

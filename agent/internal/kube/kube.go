@@ -89,7 +89,7 @@ func InCluster() (*Client, error) {
 
 // groups of what the guard touches.
 var groups = map[string]string{
-	"configmaps": "api/v1", "secrets": "api/v1",
+	"configmaps": "api/v1", "secrets": "api/v1", "services": "api/v1",
 	"deployments": "apis/apps/v1", "statefulsets": "apis/apps/v1",
 	"leases": "apis/coordination.k8s.io/v1",
 }

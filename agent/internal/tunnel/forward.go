@@ -22,6 +22,8 @@ const dialWithin = 10 * time.Second
 
 // Tunnels serves the tunnel channels of all clients.
 type Tunnels struct {
+	// Permit is what may be dialled; nil permits anything.
+	Permit  *Permit
 	Budget  *Budget
 	Reverse *Reverse
 }
@@ -53,6 +55,10 @@ func (t *Tunnels) Serve(ctx context.Context, incoming ssh.NewChannel) {
 
 // forward is what an ordinary SSH client opens: dialled before it is confirmed.
 func (t *Tunnels) forward(ctx context.Context, incoming ssh.NewChannel, target open) {
+	if !t.Permit.Allows(target.Host, int(target.Port)) {
+		_ = incoming.Reject(ssh.Prohibited, errNotPermitted.Error())
+		return
+	}
 	socket, err := dial(ctx, target.Host, int(target.Port))
 	if err != nil {
 		_ = incoming.Reject(ssh.ConnectionFailed, err.Error())
@@ -76,6 +82,10 @@ func (t *Tunnels) spare(ctx context.Context, incoming ssh.NewChannel) {
 	host, port, err := readTarget(channel)
 	if err != nil {
 		_ = channel.Close()
+		return
+	}
+	if !t.Permit.Allows(host, port) {
+		stream.resetChannel(errNotPermitted.Error())
 		return
 	}
 	socket, err := dial(stream.closed, host, port)

@@ -51,6 +51,7 @@ type Reverse struct {
 	route     Route
 	ports     map[int]*port
 	order     []int
+	original  map[int][]string
 	held      int
 	arrival   time.Time // of the last connection
 	passed    map[*net.TCPConn]struct{}
@@ -59,6 +60,8 @@ type Reverse struct {
 
 type port struct {
 	err error
+	// passes: no laptop is behind it, only the original.
+	passes bool
 	// Channels that wait for connections, and connections that wait for channels,
 	// oldest first; both at once only while the mode is Hold.
 	channels    []*waiter
@@ -103,6 +106,31 @@ func (r *Reverse) Listen(number int) {
 	}
 }
 
+// Keep makes an original that is kept the target of what is not for the laptop: of
+// everything until SetRoute says otherwise, and of all connections to ports that Listen
+// was not asked for. A port of those that another container has is that one's.
+func (r *Reverse) Keep(original map[int][]string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.original = original
+	r.route.Mode = Pass
+	for number := range original {
+		if r.ports[number] != nil {
+			continue
+		}
+		if listener, err := listenEverywhere(number); err == nil {
+			r.ports[number] = &port{passes: true}
+			r.listeners = append(r.listeners, listener)
+			go r.accept(number, listener)
+		}
+	}
+}
+
+// ToOriginal passes everything on to an original that is kept, what is held included.
+func (r *Reverse) ToOriginal() int {
+	return r.SetRoute(Route{Mode: Pass})
+}
+
 // listenEverywhere is [::] with both families, or 0.0.0.0 where IPv6 is off.
 func listenEverywhere(number int) (net.Listener, error) {
 	listener, err := net.Listen("tcp", net.JoinHostPort("", strconv.Itoa(number)))
@@ -128,7 +156,7 @@ func (r *Reverse) Listens(number int) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	port := r.ports[number]
-	return port != nil && port.err == nil
+	return port != nil && port.err == nil && !port.passes
 }
 
 // Held counts the connections that wait.
@@ -162,7 +190,7 @@ func (r *Reverse) arrived(number int, socket *net.TCPConn) {
 	r.arrival = time.Now()
 	port := r.ports[number]
 	switch {
-	case r.route.Mode == Pass:
+	case r.route.Mode == Pass || port.passes:
 		r.pass(number, socket)
 	case r.route.Mode == ToClient && len(port.channels) > 0:
 		r.give(port, socket)
@@ -282,9 +310,14 @@ func (r *Reverse) SetRoute(route Route) int {
 }
 
 // pass relays a connection to the original, whose addresses are tried from a
-// random one on.
+// random one on; those of one that is kept are tried in their order.
 func (r *Reverse) pass(number int, socket *net.TCPConn) {
-	targets := r.route.Targets[number]
+	targets, first := r.route.Targets[number], 0
+	if len(targets) > 0 {
+		first = rand.IntN(len(targets))
+	} else {
+		targets = r.original[number]
+	}
 	r.passed[socket] = struct{}{}
 	go func() {
 		defer func() {
@@ -292,7 +325,7 @@ func (r *Reverse) pass(number int, socket *net.TCPConn) {
 			delete(r.passed, socket)
 			r.mu.Unlock()
 		}()
-		target, err := dialAny(targets)
+		target, err := dialAny(targets, first)
 		if err != nil {
 			Reset(socket)
 			return
@@ -303,12 +336,8 @@ func (r *Reverse) pass(number int, socket *net.TCPConn) {
 
 var errNoTarget = errors.New("the route has no address for this port")
 
-func dialAny(targets []string) (*net.TCPConn, error) {
+func dialAny(targets []string, first int) (*net.TCPConn, error) {
 	err := errNoTarget
-	if len(targets) == 0 {
-		return nil, err
-	}
-	first := rand.IntN(len(targets))
 	ctx, cancel := context.WithTimeout(context.Background(), dialWithin)
 	defer cancel()
 	for i := range targets {

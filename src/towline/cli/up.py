@@ -50,6 +50,11 @@ Examples:
     type=click.Choice(["seamless", "exclusive"]),
     help="Whether the original goes on until the dev pod is ready.",
 )
+@click.option(
+    "--original",
+    type=click.Choice(["replace", "keep"]),
+    help="Whether the original stops, or stays up beside the dev pod.",
+)
 @click.option("-e", "--env", "variables", multiple=True, metavar="K=V", help="Set a variable.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask before the first takeover.")
 @click.option("--end-other-session", is_flag=True, help="End the session that has the workload.")
@@ -81,6 +86,7 @@ def up(
     output: str,
     mode: str | None,
     handover: str | None,
+    original: str | None,
     variables: tuple[str, ...],
     yes: bool,
     end_other_session: bool,
@@ -105,6 +111,7 @@ def up(
         command=command,
         handover=handover,
         is_detached=detach or is_detached,
+        original=original,
     )
     from towline.cli.asking import ask, key
 
@@ -149,10 +156,15 @@ def up(
 
 
 def changed(
-    entry: Entry, *, command: tuple[str, ...], handover: str | None, is_detached: bool
+    entry: Entry,
+    *,
+    command: tuple[str, ...],
+    handover: str | None,
+    is_detached: bool,
+    original: str | None = None,
 ) -> Entry:
     """The entry with what the command line says laid over it."""
-    from towline.manifest.model import Command, Handover, Mode
+    from towline.manifest.model import Command, Handover, Mode, Original
     from towline.session.sync_entry import has_default_command
 
     if command:
@@ -162,6 +174,8 @@ def changed(
         entry = replace(entry, command=None)
     if handover is not None:
         entry = replace(entry, settings=replace(entry.settings, handover=Handover(handover)))
+    if original is not None:
+        entry = replace(entry, settings=replace(entry.settings, original=Original(original)))
     return entry
 
 

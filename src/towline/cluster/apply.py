@@ -16,7 +16,9 @@ from enum import Enum
 from towline._kit.moments import time_text
 from towline._kit.objects import JsonObject
 from towline._kit.together import together
+from towline.cluster import point
 from towline.cluster.api import FIELD_MANAGER, Api
+from towline.cluster.changing import changed
 from towline.cluster.watch import until, until_gone
 from towline.errors import Conflict, Forbidden, NotFound, Refused, SessionTaken, TowlineError
 from towline.manifest.model import Handover
@@ -44,10 +46,6 @@ from towline.plan.record import (
     session_in,
 )
 from towline.plan.services import selector_text
-
-# Between a read and a write somebody else may write (a controller's status, mostly).
-# Each try is lost to such a write only when it falls into a few milliseconds.
-_LOCK_TRIES = 40
 
 Report = Callable[[str], None]
 
@@ -151,29 +149,9 @@ def _label_session(found: JsonObject) -> str | None:
 async def _change_original(
     api: Api, record: Record, change: Callable[[JsonObject], JsonObject | None]
 ) -> JsonObject | None:
-    """Patch the original as `change` says of its present state, under its resourceVersion.
-
-    `change` returns a merge patch, or None for nothing to do. Returns the original after
-    it, or None when that very object is gone.
-    """
-    resource = record.kind.resource
-    for _ in range(_LOCK_TRIES):
-        found = await api.find(resource, record.workload)
-        if found is None or str(found["metadata"]["uid"]) != record.workload_uid:
-            return None
-        patch = change(found)
-        if patch is None:
-            return found
-        metadata = {
-            **patch.get("metadata", {}),
-            "uid": record.workload_uid,
-            "resourceVersion": found["metadata"]["resourceVersion"],
-        }
-        try:
-            return await api.patch(resource, record.workload, {**patch, "metadata": metadata})
-        except Conflict:
-            continue
-    raise Conflict(f"{record.kind} {record.workload} is changed by somebody else all the time")
+    """As `changed`; None when that very original is gone."""
+    resource, uid = record.kind.resource, record.workload_uid
+    return await changed(api, resource, record.workload, uid=uid, change=change)
 
 
 async def stop_original(api: Api, record: Record, *, anew: bool = False) -> bool:
@@ -448,6 +426,8 @@ async def restore(
     Raises:
         TowlineError: the original did not get ready in time; everything else is done.
     """
+    if record.is_kept:
+        return await _restore_kept(api, record, report=report)
     late: TowlineError | None = None
     if record.handover is Handover.EXCLUSIVE:
         # What they have in common is free only when the dev pod is gone.
@@ -472,8 +452,30 @@ async def restore(
     if late is not None:
         raise late
     if stood in (Stopped.NEVER, Stopped.BY_US, Stopped.PUT_BACK):
-        return f"{record.kind} {record.workload} is back at {record.replicas}"
+        return stands(record)
     return f"nothing of session {record.session} is left"
+
+
+async def _restore_kept(api: Api, record: Record, *, report: Report) -> str:
+    """The way back where the original was up all the time: the dev pod goes last."""
+    told: list[str] = []
+    await point.put_back_services(api, record, report=told.append)
+    for text in told:
+        report(text)
+    await point.endpoints_follow(api, record, here=False)
+    await remove_dev_workload(api, record, wait=False)
+    await put_back_original(api, record, report=report)
+    await remove_record(api, record)
+    return f"nothing of session {record.session} is left" if told else stands(record)
+
+
+def stands(record: Record) -> str:
+    """How an original stands that was wholly given back, in words."""
+    what = f"{record.kind} {record.workload}"
+    if not record.is_kept:
+        return f"{what} is back at {record.replicas}"
+    services = ", ".join(each.name for each in record.pointed)
+    return f"Service {services} leads to {what} again"
 
 
 def not_ready_in_time(record: Record, timeout_s: float) -> TowlineError:

@@ -37,6 +37,7 @@ NEEDED = (
     ("apps", "statefulsets", "patch"),
     ("", "persistentvolumeclaims", "get"),
 )
+_KEEP = "`original: keep` points Services at the dev pod"
 _GUARD = "a guard gives back when this laptop is gone"
 USEFUL = (
     ("", "pods", "create", "a dry run tells before the takeover that a quota is full"),
@@ -48,6 +49,10 @@ USEFUL = (
     ("rbac.authorization.k8s.io", "rolebindings", "create", _GUARD),
     ("discovery.k8s.io", "endpointslices", "list", "sees when the Service has followed"),
     ("discovery.k8s.io", "endpointslices", "watch", "sees when the Service has followed"),
+    ("", "services", "get", _KEEP),
+    ("", "services", "create", _KEEP),
+    ("", "services", "patch", _KEEP),
+    ("networking.k8s.io", "networkpolicies", "list", "`original: keep` tells which do not hold"),
     ("", "services", "watch", "follows Services that are made or removed"),
     ("", "pods/log", "get", "`towline logs --pod`"),
     ("", "persistentvolumeclaims", "create", "`persistentVolume` keeps folders over sessions"),

@@ -8,9 +8,10 @@ from towline._kit.objects import JsonObject
 from towline._kit.together import together
 from towline.cluster.api import Api
 from towline.errors import Forbidden, NotFound, TowlineError
-from towline.manifest.model import Entry
+from towline.manifest.model import Entry, Original
 from towline.plan.autocreate import made_workload, was_made
 from towline.plan.build import names_for
+from towline.plan.keep import sharers
 from towline.plan.model import LABEL_KIND, Kind, Observed
 from towline.plan.record import record_object, record_of_annotation
 from towline.plan.services import selector_text, selects
@@ -53,19 +54,61 @@ async def observe(entry: Entry, *, api: Api) -> Observed:
     if record is None and entry.autocreate and was_made(workload):
         # Of a session that is over: it is about to be collected, and is made anew.
         workload, is_to_be_made = made_workload(entry), True
+    found = tuple(s for s in services if selects(s["spec"].get("selector"), labels))
+    sharing: dict[str, tuple[str, ...]] = {}
+    policies: list[JsonObject] = []
+    if entry.settings.original is Original.KEEP:
+        sharing, policies = await together(
+            _sharing(found, name, original_pods, api=api), _allowed_items(api, "networkpolicies")
+        )
     return Observed(
         context=api.access.target.context,
         namespace=api.namespace,
         kind=kind,
         workload=workload,
-        services=tuple(s for s in services if selects(s["spec"].get("selector"), labels)),
+        services=found,
         pods=original_pods,
         autoscalers=tuple(a for a in autoscalers if _targets(a, kind, name)),
         claims=claims,
         arch=await _architecture(template, original_pods, api=api),
         record=record or _annotated(kind, workload),
         is_to_be_made=is_to_be_made,
+        sharing=sharing,
+        policies=tuple(policies),
     )
+
+
+async def _sharing(
+    services: tuple[JsonObject, ...], name: str, pods: tuple[JsonObject, ...], *, api: Api
+) -> dict[str, tuple[str, ...]]:
+    """To whom else these Services lead: workloads, also those at 0, and pods of any kind."""
+    workloads: list[JsonObject] = []
+    for kind in Kind:
+        workloads += [{**each, "kind": kind.value} for each in await _items(api, kind.resource)]
+    workloads = [each for each in workloads if not _of_a_session(each)]
+    own = {str(pod["metadata"]["uid"]) for pod in pods}
+    found = {}
+    for service in services:
+        selector = service["spec"]["selector"]
+        selected = await _items(
+            api, "pods", labels=",".join(f"{k}={v}" for k, v in selector.items())
+        )
+        owners = [
+            _owner(pod)
+            for pod in selected
+            if str(pod["metadata"]["uid"]) not in own and not _of_a_session(pod)
+        ]
+        # A ReplicaSet's Deployment is among the workloads, under its own name.
+        others = [each for each in owners if not each.startswith(("ReplicaSet ", "StatefulSet "))]
+        found[str(service["metadata"]["name"])] = sharers(service, name, workloads, others)
+    return found
+
+
+def _owner(pod: JsonObject) -> str:
+    for owner in pod["metadata"].get("ownerReferences") or []:
+        if owner.get("controller"):
+            return f"{owner['kind']} {owner['name']}"
+    return f"Pod {pod['metadata']['name']}"
 
 
 def _of_a_session(item: JsonObject) -> bool:

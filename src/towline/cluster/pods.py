@@ -287,6 +287,11 @@ async def service_only_at(api: Api, service: str, address: str) -> None:
     await _service_endpoints(api, service, lambda ready: ready == {address})
 
 
+async def service_not_at(api: Api, service: str, addresses: set[str]) -> None:
+    """Wait until none of a Service's ready endpoints is one of `addresses`."""
+    await _service_endpoints(api, service, lambda ready: not ready & addresses)
+
+
 async def _service_endpoints(api: Api, service: str, done: Callable[[set[str]], bool]) -> None:
     slices: dict[str, set[str]] = {}
     labels = f"kubernetes.io/service-name={service}"

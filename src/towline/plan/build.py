@@ -7,12 +7,22 @@ from typing import Any
 
 from towline._kit.objects import JsonObject
 from towline.errors import ManifestError, NotFound, TowlineError
-from towline.manifest.model import Entry, Handover, Mode
+from towline.manifest.model import Entry, Handover, Mode, Original
 from towline.payload.pieces import Piece
 from towline.plan.command import sync_command
 from towline.plan.folders import Lies, claim_name, claim_object, folder_notices, kept_folders
 from towline.plan.guard import guard_name, guard_objects
 from towline.plan.handover import choose_handover
+from towline.plan.keep import (
+    labels_left,
+    point_actions,
+    policy_notices,
+    services_to_point,
+    unguarded_notice,
+    way_back,
+    way_back_action,
+    way_back_name,
+)
 from towline.plan.model import (
     Action,
     ActionKind,
@@ -90,7 +100,19 @@ def build_plan(
         # The process is in the pod and listens there itself.
         for port in target_ports(observed.services, template=observed.template):
             reverse.setdefault(port, port)
-    routed, warnings = routed_ports(observed.services, template=observed.template, reverse=reverse)
+    is_kept = entry.settings.original is Original.KEEP
+    pointed = services_to_point(entry, observed, reverse=reverse) if is_kept else ()
+    back = (
+        way_back(entry, observed, pointed, container=container, names=names, reverse=reverse)
+        if is_kept
+        else None
+    )
+    routed, warnings = routed_ports(
+        pointed if is_kept else observed.services,
+        template=observed.template,
+        reverse=reverse,
+        passed=back.passes if back is not None else (),
+    )
     workload = dev_workload(
         observed, container=container, names=names, ports=ports, parts=parts, arch=arch, entry=entry
     )
@@ -106,6 +128,7 @@ def build_plan(
             parts=parts,
             arch=arch,
             settings=entry.settings,
+            pointed=tuple(str(each["metadata"]["name"]) for each in pointed),
         )
     return Plan(
         session=session,
@@ -126,7 +149,7 @@ def build_plan(
         ports=routed,
         warnings=(
             *warnings,
-            *_other_warnings(entry, observed),
+            *_other_warnings(entry, observed, pointed),
             *_probe_warnings(entry, _named(container, observed.template)),
             *folder_notices(entry, _named(container, observed.template), observed.template["spec"]),
         ),
@@ -137,12 +160,15 @@ def build_plan(
             parts=parts,
             has_guard=bool(guard),
             claim=claim,
+            pointed=pointed,
         ),
         dev_workload=workload,
         guard=guard,
         managed_fields=tuple(observed.workload["metadata"].get("managedFields") or ()),
         claim=claim,
         made=observed.workload if observed.is_to_be_made else None,
+        original=entry.settings.original,
+        way_back=back,
     )
 
 
@@ -182,9 +208,9 @@ def _agent_ports(entry: Entry, template: JsonObject) -> AgentPorts:
     return AgentPorts(line=line or next(free), gate=next(free))
 
 
-def _other_warnings(entry: Entry, observed: Observed) -> list[str]:
+def _other_warnings(entry: Entry, observed: Observed, pointed: tuple[JsonObject, ...]) -> list[str]:
     found = []
-    for autoscaler in observed.autoscalers:
+    for autoscaler in observed.autoscalers if not pointed else ():
         found.append(
             f"HorizontalPodAutoscaler {autoscaler['metadata']['name']} rests while the original "
             "is at 0, and goes on after it"
@@ -199,13 +225,27 @@ def _other_warnings(entry: Entry, observed: Observed) -> list[str]:
             f"init containers run again in the dev pod: {', '.join(inits)} "
             "(`initContainers: skip` in a towline.yml leaves them out)"
         )
-    if observed.guard_refused is not None:
+    names = [str(each["metadata"]["name"]) for each in pointed]
+    if pointed:
+        labels = (observed.template.get("metadata") or {}).get("labels") or {}
+        found += policy_notices(observed, left=labels_left(labels, observed))
+        if observed.ready_replicas == 0:
+            found.append(f"{observed.name} has no ready pod: what is not the laptop's gets nothing")
+    if observed.guard_refused is not None and pointed:
+        found.append(unguarded_notice(observed.name, names, observed.guard_refused))
+    elif observed.guard_refused is not None:
         found.append(
             f"no guard: if this laptop is gone, {observed.name} stays at 0 until somebody runs "
             f"`towline down` ({observed.guard_refused})"
         )
+    for service in pointed:
+        if owner := _gitops_owner(service):
+            found.append(
+                f"{owner} looks after Service {service['metadata']['name']} and may put its "
+                "selector back: pause it, or let it ignore spec.selector"
+            )
     owner = _gitops_owner(observed.workload)
-    if owner:
+    if owner and not pointed:
         found.append(
             f"{owner} looks after {observed.kind} {observed.name} and may put its replicas back: "
             "pause it, or let it ignore spec.replicas"
@@ -256,6 +296,7 @@ def _actions(
     parts: Iterable[Piece],
     has_guard: bool,
     claim: JsonObject | None,
+    pointed: tuple[JsonObject, ...] = (),
 ) -> tuple[Action, ...]:
     def action(
         kind: ActionKind, resource: str, name: str, do: str, undo: str, **values: Any
@@ -304,6 +345,17 @@ def _actions(
         f"scale {kind} {name} from 0 to {replicas}, wait until it is ready",
         replicas=replicas,
     )  # fmt: skip
+    if pointed:
+        to_guard = _post_guard(names) if has_guard else ()
+        points = point_actions(pointed, session=names.session)
+        return (
+            first[0],
+            way_back_action(way_back_name(names.session)),
+            *first[1:],
+            dev,
+            *to_guard,
+            *points,
+        )
     middle = (*(_post_guard(names) if has_guard else ()), *_retain_claims(observed))
     if handover is Handover.SEAMLESS:
         return (*first, dev, *middle, stop)

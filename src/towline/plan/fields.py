@@ -15,6 +15,8 @@ from towline._kit.objects import JsonObject
 FieldPath = tuple[str, ...]
 REPLICAS: FieldPath = ("f:spec", "f:replicas")
 TEMPLATE: FieldPath = ("f:spec", "f:template")
+SELECTOR: FieldPath = ("f:spec", "f:selector")
+"""Of a Service: a map that is owned as a whole (`x-kubernetes-map-type: atomic`)."""
 WHEN_SCALED: FieldPath = ("f:spec", "f:persistentVolumeClaimRetentionPolicy", "f:whenScaled")
 
 

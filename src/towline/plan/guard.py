@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from towline._kit.objects import JsonObject
-from towline.manifest.model import Settings
+from towline.manifest.model import Original, Settings
 from towline.payload.pieces import Piece, volume
 from towline.plan.model import MANAGED_BY, Kind, Names
 
@@ -43,6 +43,7 @@ def guard_objects(
     parts: Iterable[Piece],
     arch: str,
     settings: Settings,
+    pointed: tuple[str, ...] = (),
 ) -> tuple[JsonObject, ...]:
     """The guard's objects in the order in which they are made; owners are added then."""
     name = guard_name(names.session)
@@ -53,7 +54,7 @@ def guard_objects(
             "apiVersion": f"{_RBAC}/v1",
             "kind": "Role",
             "metadata": metadata,
-            "rules": _rules(kind, workload, names),
+            "rules": _rules(kind, workload, names, pointed),
         },
         {
             "apiVersion": f"{_RBAC}/v1",
@@ -80,7 +81,7 @@ def guard_objects(
     )
 
 
-def _rules(kind: Kind, workload: str, names: Names) -> list[JsonObject]:
+def _rules(kind: Kind, workload: str, names: Names, pointed: tuple[str, ...]) -> list[JsonObject]:
     def rule(group: str, resource: str, name: str, *verbs: str) -> JsonObject:
         return {
             "apiGroups": [group],
@@ -94,6 +95,7 @@ def _rules(kind: Kind, workload: str, names: Names) -> list[JsonObject]:
         rule("apps", "deployments", names.dev_workload, "get", "patch", "delete"),
         rule("", "configmaps", names.record, "get", "delete"),
         rule("coordination.k8s.io", "leases", lease_name(names.session), "get"),
+        *(rule("", "services", name, "get", "patch") for name in pointed),
     ]
 
 
@@ -117,6 +119,7 @@ def _pod(
             f"-lease={lease_name(names.session)}",
             f"-give-back-after={settings.give_back_after_s:g}s",
             f"-keep-for={settings.keep_for_s:g}s",
+            *(["-original-is-kept"] if settings.original is Original.KEEP else []),
         ],
         # A limit for memory alone: throttled, it would be late when it counts.
         "resources": {

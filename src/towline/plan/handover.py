@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from towline._kit.objects import JsonObject
-from towline.manifest.model import Entry, Handover, Mode
+from towline.manifest.model import Entry, Handover, Mode, Original
 from towline.plan.model import Kind, Observed
 from towline.plan.services import selects
 
 
 def choose_handover(entry: Entry, observed: Observed) -> tuple[Handover, str | None]:
     """The manifest's choice, else seamless unless something forbids it; with the reason."""
+    if entry.settings.original is Original.KEEP:
+        return Handover.SEAMLESS, "the original stays up"
     if entry.settings.handover is not None:
         return entry.settings.handover, "the manifest says so"
     reason = _no_room_side_by_side(entry, observed)

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from towline._kit.objects import JsonObject
-from towline.manifest.model import Handover
+from towline.manifest.model import Handover, Original
 
 LABEL_SESSION = "towline.dev/session"
 LABEL_KIND = "towline.dev/kind"
@@ -54,6 +54,8 @@ class Observed:
             run went through or could not be made.
         guard_refused: why no guard can be made, None where it can.
         is_to_be_made: the workload is not in the cluster yet (`autocreate`).
+        sharing: to whom else a Service leads, by its name; looked at for `original: keep`.
+        policies: the namespace's NetworkPolicies, for the same.
     """
 
     context: str
@@ -69,6 +71,8 @@ class Observed:
     quota_error: str | None = None
     guard_refused: str | None = None
     is_to_be_made: bool = False
+    sharing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    policies: tuple[JsonObject, ...] = ()
 
     @property
     def name(self) -> str:
@@ -100,6 +104,8 @@ class ActionKind(StrEnum):
     STOP_ORIGINAL = "stop-original"
     CREATE_DEV_WORKLOAD = "create-dev-workload"
     POST_GUARD = "post-guard"
+    CREATE_WAY_BACK = "create-way-back"
+    POINT_SERVICE = "point-service"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +149,20 @@ class AgentPorts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WayBack:
+    """How the agent reaches an original that is kept.
+
+    Attributes:
+        service: the session's headless Service that leads to it.
+        passes: by port of the dev pod, where the agent passes connections on to; the
+            first that answers.
+    """
+
+    service: JsonObject
+    passes: Mapping[int, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What `up` will do to the cluster, in order, and what `down` undoes in reverse.
 
@@ -153,6 +173,7 @@ class Plan:
         guard: its objects, none where it is not wanted or not allowed.
         made: the workload that is to be made first, None where there is one.
         claim: what keeps folders over sessions, None where none is to be kept.
+        way_back: with `original: keep`.
     """
 
     session: str
@@ -178,3 +199,5 @@ class Plan:
     managed_fields: tuple[JsonObject, ...]
     claim: JsonObject | None = None
     made: JsonObject | None = None
+    original: Original = Original.REPLACE
+    way_back: WayBack | None = None

@@ -12,9 +12,10 @@ import copy
 from collections.abc import Iterable
 
 from towline._kit.objects import JsonObject, mutable
-from towline.manifest.model import Entry, InitContainers, Mode
+from towline.manifest.model import Entry, InitContainers, Mode, Original
 from towline.payload.pieces import Piece, volume
 from towline.plan.folders import claim_name, lay_sync_over
+from towline.plan.keep import GRACE_S, labels_left
 from towline.plan.model import LABEL_SESSION, MANAGED_BY, AgentPorts, Kind, Names, Observed
 
 FOLDER = "/towline"
@@ -48,6 +49,11 @@ def dev_workload(
     template = copy.deepcopy(observed.template)
     metadata = _template_metadata(template, names, entry)
     spec = template["spec"]
+    if entry.settings.original is Original.KEEP:
+        kept = labels_left(metadata["labels"], observed)
+        metadata["labels"] = {**kept, LABEL_SESSION: names.session}
+        grace_s = int(spec.get("terminationGracePeriodSeconds", 30))
+        spec["terminationGracePeriodSeconds"] = max(grace_s, GRACE_S)
     if observed.kind is Kind.STATEFULSET:
         _take_identity(observed.workload, metadata, spec)
     _patch_pod(spec, names, parts, arch, entry)

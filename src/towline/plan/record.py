@@ -11,9 +11,10 @@ from dataclasses import asdict, dataclass
 
 from towline._kit.objects import JsonObject
 from towline.errors import TowlineError
-from towline.manifest.model import Handover
+from towline.manifest.model import Handover, Original
 from towline.plan.build import names_for
 from towline.plan.fields import REPLICAS, WHEN_SCALED, only_fields
+from towline.plan.keep import PointedService, pointed_services
 from towline.plan.model import (
     ANNOTATION_RESTORE,
     LABEL_KIND,
@@ -59,7 +60,18 @@ class Record:
     actions: tuple[Action, ...]
     managed_fields: tuple[JsonObject, ...]
     ports: tuple[JsonObject, ...] = ()
+    original: Original = Original.REPLACE
     uid: str = ""
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the original stays up, and Services are pointed elsewhere instead."""
+        return self.original is Original.KEEP
+
+    @property
+    def pointed(self) -> tuple[PointedService, ...]:
+        """The Services that are pointed at the dev pod, as they were before."""
+        return pointed_services(self.actions)
 
     def owner_reference(self) -> JsonObject:
         """What makes the garbage collector take an object when this record goes."""
@@ -92,6 +104,7 @@ def record_of(plan: Plan, *, since: str, entry: str, mode: str) -> Record:
         actions=plan.actions,
         managed_fields=plan.managed_fields,
         ports=tuple(asdict(port) for port in plan.ports),
+        original=plan.original,
     )
 
 
@@ -129,6 +142,7 @@ def read_record(found: JsonObject) -> Record:
                 "owner": Owner(**values["owner"]),
                 "kind": Kind(values["kind"]),
                 "handover": Handover(values["handover"]),
+                "original": Original(values["original"]),
                 "names": Names(**values["names"]),
                 "actions": tuple(
                     Action(**{**action, "kind": ActionKind(action["kind"])})
@@ -149,10 +163,14 @@ def read_record(found: JsonObject) -> Record:
 
 def restore_annotation(record: Record, *, namespace: str, retaken: str | None = None) -> str:
     """The original's annotation: who, since when, what to put back, and how by hand."""
-    scale = (
-        f"kubectl -n {namespace} scale {record.kind.value.lower()}/{record.workload} "
-        f"--replicas={record.replicas}"
-    )
+    what = f"{record.kind.value.lower()}/{record.workload}"
+    undo = [f"kubectl -n {namespace} scale {what} --replicas={record.replicas}"]
+    if record.is_kept:
+        undo = [
+            f"kubectl -n {namespace} set selector service {each.name} "
+            + ",".join(f"{key}={value}" for key, value in each.selector.items())
+            for each in record.pointed
+        ]
     return json.dumps(
         {
             "session": record.session,
@@ -167,12 +185,12 @@ def restore_annotation(record: Record, *, namespace: str, retaken: str | None = 
             "managers": only_fields(record.managed_fields, (REPLICAS, WHEN_SCALED)),
             "devWorkload": record.names.dev_workload,
             "record": record.names.record,
+            **({"pointed": [asdict(each) for each in record.pointed]} if record.is_kept else {}),
             "undo": [
-                scale,
+                *undo,
                 f"kubectl -n {namespace} delete deployment/{record.names.dev_workload} "
                 f"configmap/{record.names.record}",
-                f"kubectl -n {namespace} annotate {record.kind.value.lower()}/{record.workload} "
-                "towline.dev/restore-",
+                f"kubectl -n {namespace} annotate {what} towline.dev/restore-",
             ],
         }
     )
@@ -213,7 +231,7 @@ def record_of_annotation(workload: JsonObject) -> Record | None:
         values = json.loads(text)
         user, _, host = str(values["owner"]).partition("@")
         replicas = int(values["replicas"])
-        retained = values.get("whenScaled")
+        retained, pointed = values.get("whenScaled"), values.get("pointed") or ()
         return Record(
             session=str(values["session"]),
             owner=Owner(user=user, host=host),
@@ -230,8 +248,12 @@ def record_of_annotation(workload: JsonObject) -> Record | None:
             handover=Handover(values.get("handover", "exclusive")),
             names=names_for(kind, name, session=str(values["session"])),
             line_port=0,
-            actions=(_retained(kind, name, str(retained)),) if retained else (),
+            actions=(
+                *([_retained(kind, name, str(retained))] if retained else []),
+                *(_pointed(each) for each in pointed),
+            ),
             managed_fields=tuple(values.get("managers") or ()),
+            original=Original.KEEP if pointed else Original.REPLACE,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise TowlineError(
@@ -248,4 +270,15 @@ def _retained(kind: Kind, name: str, when_scaled: str) -> Action:
         do="",
         undo="",
         values={"when_scaled": when_scaled},
+    )
+
+
+def _pointed(values: JsonObject) -> Action:
+    return Action(
+        kind=ActionKind.POINT_SERVICE,
+        resource="services",
+        name=str(values["name"]),
+        do="",
+        undo="",
+        values={key: values[key] for key in ("uid", "selector", "managers")},
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 from towline._kit.objects import JsonObject
 from towline.plan.model import RoutedPort
@@ -56,9 +56,15 @@ def target_ports(services: Iterable[JsonObject], *, template: JsonObject) -> fro
 
 
 def routed_ports(
-    services: Iterable[JsonObject], *, template: JsonObject, reverse: Mapping[int, int]
+    services: Iterable[JsonObject],
+    *,
+    template: JsonObject,
+    reverse: Mapping[int, int],
+    passed: Container[int] = (),
 ) -> tuple[tuple[RoutedPort, ...], tuple[str, ...]]:
     """The Service ports that the reverse ports (remote → local) serve, and what does not fit.
+
+    `passed` are the ports that the agent passes on to the original: they are served, too.
 
     Returns:
         The routed ports, and one warning for each reverse port that no Service targets
@@ -84,7 +90,7 @@ def routed_ports(
                         service=name, port=port["port"], remote=target, local=reverse[target]
                     )
                 )
-            else:
+            elif target not in passed:
                 warnings.append(
                     f"Service {name} port {port['port']} → {target} is served by nothing here: "
                     f"add `reverse: {target}:<local port>`"

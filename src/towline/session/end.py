@@ -82,7 +82,7 @@ async def end_session(
         )
     client = next((s for s in local.sessions() if s.session == record.session), None)
     if client is not None and await _client_ends(api, client, record):
-        return f"{record.kind} {record.workload} is back at {record.replicas}"
+        return apply.stands(record)
     return await apply.restore(api, record, report=report, ready_timeout_s=ready_timeout_s)
 
 

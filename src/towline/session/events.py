@@ -82,11 +82,13 @@ class GateChanged:
 
     Attributes:
         where: whose ports they are, as a person calls it.
+        original_serves: meanwhile the original answers, which is kept.
     """
 
     is_open: bool
     ports: tuple[int, ...]
     where: str = "localhost"
+    original_serves: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

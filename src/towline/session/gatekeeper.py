@@ -23,6 +23,7 @@ class Gatekeeper:
         listening: which of some ports are listened on now.
         set_gate: tells the agent; waits out a lost network.
         where: whose ports they are, for the hint.
+        shut_refuses: nobody waits for a port while the gate is shut: somebody else serves.
         process_ports: which ports the process listens on, for the hint when none fits.
     """
 
@@ -36,6 +37,7 @@ class Gatekeeper:
         process_ports: Callable[[], Iterable[int]],
         events: Events,
         where: str = "localhost",
+        shut_refuses: bool = False,
     ) -> None:
         self._ports = ports
         self._hold_for_s = hold_for_s
@@ -44,6 +46,9 @@ class Gatekeeper:
         self._process_ports = process_ports
         self._events = events
         self._where = where
+        self._shut_refuses = shut_refuses
+        self._is_over = False
+        self.moved: Callable[[], None] = lambda: None
         self._up: frozenset[int] = frozenset()
         self._changed = asyncio.Condition()
         self._is_open = False
@@ -80,24 +85,50 @@ class Gatekeeper:
 
     async def wait_for_port(self, port: int) -> bool:
         """Wait, `hold_for_s` at most, until somebody listens on a port."""
+
+        def over() -> bool:
+            return port in self._up or self._gave_up
+
         self.watched.add(port)
         try:
             async with asyncio.timeout(self._hold_for_s), self._changed:
                 # What was seen before the refused dial may be old: at least one fresh look.
-                await self._changed.wait_for(lambda: port in self._up)
+                await self._changed.wait_for(over)
         except TimeoutError:
+            return False
+        if port not in self._up:
             return False
         # The table said so a moment ago; a port that flaps is dialled again right away.
         await asyncio.sleep(_LOOK_EVERY_S / 10)
         return True
 
+    async def give_up(self) -> None:
+        """The process is gone for good: nobody waits for a port any more."""
+        async with self._changed:
+            self._is_over = True
+            self._changed.notify_all()
+
+    @property
+    def _gave_up(self) -> bool:
+        is_shut = self.opened.is_set() and not self._is_open
+        return self._is_over or (self._shut_refuses and is_shut)
+
     async def _change(self, is_open: bool) -> None:
         await self._set_gate(is_open)
-        self._is_open = is_open
+        async with self._changed:
+            self._is_open = is_open
+            self._changed.notify_all()
+        self.moved()
         if is_open:
             self.opened.set()
-        ports = tuple(sorted(self._ports))
-        self._events(GateChanged(is_open=is_open, ports=ports, where=self._where))
+        self._events(
+            GateChanged(
+                is_open=is_open,
+                ports=tuple(sorted(self._ports)),
+                where=self._where,
+                original_serves=self._shut_refuses and not is_open,
+            )
+        )
 
     def _tell_missing(self, up: frozenset[int]) -> None:
         missing = ", ".join(f"{self._where}:{p}" for p in sorted(self._ports - up))

@@ -11,6 +11,7 @@ from towline.cluster.api import Api
 from towline.cluster.guard import create_guard, guard_runs, renew_lease
 from towline.errors import ClusterError, Unreachable
 from towline.manifest.model import Settings
+from towline.plan.keep import pointed_services, unguarded_notice
 from towline.plan.model import Plan
 from towline.plan.record import Record
 from towline.session.events import Events, Warned
@@ -100,6 +101,10 @@ class Guard:
             self._tell_missing(reason)
 
     def _tell_missing(self, reason: str) -> None:
+        if pointed := [each.name for each in pointed_services(self._plan.actions)]:
+            text = unguarded_notice(self._plan.workload, pointed, reason)
+            self._events(Warned(text=text))
+            return
         text = (
             f"no guard: if this laptop is gone, {self._plan.workload} stays as it is until "
             f"somebody runs `towline down` ({reason})"

@@ -18,8 +18,8 @@ from towline.session.events import Events, Warned
 
 # A change of ours that is put back so often within so long is somebody's programme: a
 # GitOps controller, mostly. Whoever did it once by hand sees what it does to the session.
-_REVERTS_AT_MOST = 2
-_WITHIN_S = 60.0
+REVERTS_AT_MOST = 2
+WITHIN_S = 60.0
 
 
 class OriginalWatch:
@@ -31,7 +31,7 @@ class OriginalWatch:
         self._api = api
         self._events = events
         self._what = f"{record.kind} {record.workload}"
-        self._reverts: deque[float] = deque(maxlen=_REVERTS_AT_MOST)
+        self._reverts: deque[float] = deque(maxlen=REVERTS_AT_MOST)
         self._replicas = 0
 
     async def run(self) -> None:
@@ -64,6 +64,8 @@ class OriginalWatch:
         if replicas == self._replicas:
             return  # a change of something else: status, marks, owners of fields
         self._replicas = replicas
+        if self._record.is_kept:
+            return  # it is up, and nothing of ours: its owners scale it as they like
         by = owner_of(found["metadata"].get("managedFields") or [], REPLICAS) or "somebody"
         given_back = ANNOTATION_GIVEN_BACK in (found["metadata"].get("annotations") or {})
         if replicas == 0 or by == FIELD_MANAGER or given_back:
@@ -76,10 +78,10 @@ class OriginalWatch:
     async def _reverted(self, by: str) -> None:
         now = time.monotonic()
         self._reverts.append(now)
-        if len(self._reverts) == _REVERTS_AT_MOST and now - self._reverts[0] < _WITHIN_S:
+        if len(self._reverts) == REVERTS_AT_MOST and now - self._reverts[0] < WITHIN_S:
             raise Reverted(
                 f"{self._what} was scaled back to {self._record.replicas} by {by} twice within "
-                f"{_WITHIN_S:.0f} s: the session gives way",
+                f"{WITHIN_S:.0f} s: the session gives way",
                 hint=remedy(by, self._record),
             )
         self._tell(f"was scaled back to {self._record.replicas} by {by}: scaled to 0 once more")

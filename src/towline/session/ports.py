@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from towline._kit.tasks import Tasks
 from towline.errors import PortInUse
 from towline.manifest.model import Entry
+from towline.plan.keep import way_back_name
 from towline.session.gatekeeper import Gatekeeper
 from towline.session.link import Connection
 from towline.tunnels.forward import Forward, Target, connect_forwards
 from towline.tunnels.reverse import Reverse
+
+if TYPE_CHECKING:
+    from towline.transport.channel import TunnelChannel
 
 
 def targets(entry: Entry) -> list[tuple[int, Target]]:
@@ -25,8 +30,12 @@ async def connect_ports(
     keeper: Gatekeeper,
     *,
     tasks: Tasks,
+    kept_by: str | None = None,
 ) -> tuple[Reverse, ...]:
     """Lead all ports through a new connection.
+
+    Args:
+        kept_by: the session, where the original is kept: it gets what nobody takes here.
 
     Raises:
         PortInUse: the agent cannot listen on a reverse port; names it and says why.
@@ -39,7 +48,14 @@ async def connect_ports(
                 hint="another container of the pod has it, or it needs rights: "
                 "choose another port in `reverse`",
             )
-    connect_forwards(opened, current.ssh, tasks=tasks)
+    spares = connect_forwards(opened, current.ssh, tasks=tasks)
+
+    async def to_original(port: int) -> TunnelChannel:
+        assert kept_by is not None
+        channel = await spares.take()
+        channel.write_header(Target(host=way_back_name(kept_by), port=port).header())
+        return channel
+
     reverses = tuple(
         Reverse(
             remote=each.remote,
@@ -48,6 +64,7 @@ async def connect_ports(
             ssh=current.ssh,
             tasks=tasks,
             wait_for_port=keeper.wait_for_port,
+            instead=to_original if kept_by is not None else None,
         )
         for each in entry.reverse
     )

@@ -25,7 +25,7 @@ from towline.errors import (
     SessionTaken,
     TowlineError,
 )
-from towline.manifest.model import Entry, Handover
+from towline.manifest.model import Entry, Handover, Original
 from towline.payload.pieces import Piece, installed
 from towline.plan.build import build_plan
 from towline.plan.model import Observed, Owner, Plan
@@ -75,8 +75,11 @@ def plan_for(entry: Entry, observed: Observed, *, wants_guard: bool = True) -> P
 
 async def prepare(
     entry: Entry, *, api: Api, options: Options, events: Events
-) -> tuple[Observed, Prepared]:
+) -> tuple[Entry, Observed, Prepared]:
     """Look, decide, ask. Nothing is changed, but a dead session of ours is cleared away.
+
+    Returns:
+        The entry with what was found and answered in it, what was seen, and the plan.
 
     Raises:
         TowlineError: what stands in the way, before anything was touched.
@@ -90,7 +93,35 @@ async def prepare(
     # has these ports, and its name says more.
     check_local_ports(entry)
     entry = await with_found_services(entry, api=api)
-    return await tried_plan(entry, observed, api=api, wants_guard=not options.no_guard)
+    wants_guard = not options.no_guard
+    observed, prepared = await tried_plan(entry, observed, api=api, wants_guard=wants_guard)
+    if observed.guard_refused is not None and prepared.plan.original is Original.REPLACE:
+        instead = await _kept_instead(entry, prepared.plan, api=api, options=options)
+        if instead is not None:
+            return instead
+    return entry, observed, prepared
+
+
+async def _kept_instead(
+    entry: Entry, plan: Plan, *, api: Api, options: Options
+) -> tuple[Entry, Observed, Prepared] | None:
+    """Where no guard can be made: the same with the original kept, if that can be and is wanted.
+
+    Its agent passes everything on when the laptop is gone, with nobody's help.
+    """
+    if options.ask is None or options.assume_yes or _mark_of(plan, unguarded=True).exists():
+        return None
+    kept = replace(entry, settings=replace(entry.settings, original=Original.KEEP))
+    try:
+        observed, prepared = await tried_plan(kept, await observe(kept, api=api), api=api)
+    except TowlineError:
+        return None
+    question = (
+        f"{plan.workload} can get no guard here, which would give it back if this laptop dies. "
+        "Keep the original up beside it (`original: keep`): it then serves while the laptop is "
+        "away?"
+    )
+    return (kept, observed, prepared) if await options.ask(question) else None
 
 
 async def tried_plan(
@@ -206,9 +237,8 @@ async def confirm(
     Raises:
         NeedsConfirmation: nobody is there to ask, or the answer was no.
     """
-    marks = private(folders(os.environ).state) / "confirmed"
     unguarded = not plan.guard and not options.no_guard
-    mark = marks / _mark(plan, unguarded=unguarded)
+    mark = _mark_of(plan, unguarded=unguarded and plan.original is Original.REPLACE)
     if options.assume_yes:
         _remember(mark)
         return
@@ -220,7 +250,9 @@ async def confirm(
         f"{plan.kind} {plan.workload} in namespace {plan.namespace} of context {plan.context}: "
         f"everyone there will reach your laptop instead of its {displaced}"
     )
-    if unguarded:
+    if unguarded and plan.original is Original.KEEP:
+        question += ", and if it dies, the original again: see above"
+    elif unguarded:
         question += ", and if it dies, nobody until somebody runs `towline down`: see above"
     if also:
         question += f"; {', '.join(also)} too"
@@ -229,7 +261,8 @@ async def confirm(
             f"the first takeover in namespace {plan.namespace} of context {plan.context} "
             f"displaces {displaced} of {plan.workload} for everyone there"
             + (", and no guard can give it back if this machine dies" if unguarded else ""),
-            hint="say yes with --yes",
+            hint="say yes with --yes"
+            + (", or keep the original up with --original keep" if unguarded else ""),
         )
     if not await options.ask(f"{question}. Go on?"):
         raise NeedsConfirmation("nothing was changed")
@@ -240,6 +273,11 @@ def _remember(mark: Path) -> None:
     with written(mark.parent):
         mark.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         mark.touch()
+
+
+def _mark_of(plan: Plan, *, unguarded: bool) -> Path:
+    marks = private(folders(os.environ).state) / "confirmed"
+    return marks / _mark(plan, unguarded=unguarded)
 
 
 def _mark(plan: Plan, *, unguarded: bool) -> str:

@@ -7,7 +7,7 @@ import importlib
 import json
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,8 +16,10 @@ from towline._kit.stopwatch import Stopwatch
 from towline._kit.tasks import Tasks
 from towline._kit.together import together
 from towline.cluster.api import Api
+from towline.environ.names import DOMAIN, NotAName, added_name
 from towline.errors import PortInUse
-from towline.manifest.model import Entry, Files, Handover, Mode, Names, Reach
+from towline.manifest.model import Entry, Files, Handover, Mode, Names, Original, Reach
+from towline.plan.keep import way_back_name
 from towline.plan.model import Plan
 from towline.plan.record import Record, record_of
 from towline.session import local
@@ -52,7 +54,7 @@ async def develop(
     watch = Stopwatch()
     entry = checked(entry, options.variables)
     given = secret_files(entry) if entry.mode is Mode.SYNC else {}
-    (observed, prepared), (keys, files) = await together(
+    (entry, observed, prepared), (keys, files) = await together(
         prepare(entry, api=api, options=options, events=events), asyncio.to_thread(make_keys)
     )
     plan = prepared.plan
@@ -116,7 +118,8 @@ async def develop(
                     takeover,
                     api=api,
                     timeout_s=entry.timeout_s,
-                    may_stop_original=entry.settings.handover is None,
+                    may_stop_original=entry.settings.handover is None
+                    and plan.original is Original.REPLACE,
                     events=events,
                 )
                 await importing
@@ -179,8 +182,42 @@ def agent_config(entry: Entry, plan: Plan) -> bytes:
             "hold_for_s": entry.settings.hold_for_s,
             "keep_for_s": entry.settings.keep_for_s,
             "carrier_lost_shut_s": 30,
+            **_permitted(entry, plan),
+            **_passes(plan),
         }
     ).encode()
+
+
+def _permitted(entry: Entry, plan: Plan) -> dict[str, object]:
+    """What the agent dials for this laptop: with the proxy on, anything that the pod reaches."""
+    if entry.settings.names.proxy:
+        return {}
+    targets = [f"{_bracketed(each.host or 'localhost')}:{each.remote}" for each in entry.forward]
+    targets += [f"*.{plan.namespace}.svc.*:*", "kubernetes.default.svc.*:*"]
+    for text in entry.settings.names.add:
+        with suppress(NotAName):
+            _, name = added_name(text, namespace=plan.namespace)
+            # The cluster's domain is known only in the pod.
+            host = name.host.removesuffix(DOMAIN) + "*" if name.aliases[1:] else name.host
+            targets += [f"{host}:{port}" for port in name.ports or ("*",)]
+    if plan.way_back is not None:
+        targets.append(f"{way_back_name(plan.session)}:*")
+    return {"permit": targets}
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _passes(plan: Plan) -> dict[str, object]:
+    """Where the agent passes connections on to, with an original that is kept.
+
+    It notices a carrier's silence after 4 s; with the second here that is 5.
+    """
+    if plan.way_back is None or not plan.way_back.passes:
+        return {}
+    passes = {str(port): list(to) for port, to in plan.way_back.passes.items()}
+    return {"original": passes, "carrier_lost_shut_s": 1}
 
 
 def _cluster_text(plan: Plan) -> str:
@@ -189,6 +226,8 @@ def _cluster_text(plan: Plan) -> str:
     parts += [f"Service {p.service} {p.port} → {p.remote}" for p in plan.ports]
     if plan.handover is Handover.EXCLUSIVE:
         parts.append(f"handover exclusive: {plan.handover_reason}")
+    if plan.original is Original.KEEP:
+        parts.append("the original stays up")
     return " · ".join(parts)
 
 

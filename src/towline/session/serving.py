@@ -37,10 +37,11 @@ from towline.session.events import (
     WillRestore,
 )
 from towline.session.gatekeeper import Gatekeeper
-from towline.session.guard import retake
+from towline.session.guard import Guard, retake
 from towline.session.link import Connection, Link, keep_link
 from towline.session.options import Options
 from towline.session.original import OriginalWatch
+from towline.session.pointing import Pointing
 from towline.session.prepare import check_folder
 from towline.session.requests import Phase, Requests
 from towline.session.takeover import Takeover, give_back, hand_over, record_gone
@@ -100,7 +101,9 @@ class Serving:
             process_ports=self._process_ports,
             events=events,
             where=self.where,
+            shut_refuses=self._record.is_kept,
         )
+        self._pointing: Pointing | None = None
 
     @property
     def link(self) -> Link:
@@ -181,7 +184,14 @@ class Serving:
                     f", round trip {trip * 1000:.1f} ms" if trip is not None else ""
                 )
                 self._stage("connection", text)
-            await connect_ports(self._entry, current, opened, self._keeper, tasks=tasks)
+            await connect_ports(
+                self._entry,
+                current,
+                opened,
+                self._keeper,
+                tasks=tasks,
+                kept_by=self._record.session if self._record.is_kept else None,
+            )
             if is_first:
                 self._stage("ports", ports_text(self._entry))
             self._around.connected(current)
@@ -224,6 +234,9 @@ class Serving:
         if not self._has_handed_over or not guard.may_have_given_back:
             return
         is_exclusive = self._takeover.plan.handover is Handover.EXCLUSIVE
+        if self._pointing is not None:
+            await self._wake_after_absence(guard, self._pointing)
+            return
         self._watch.lap()
         if pod is not None and not is_exclusive and self._keeper.is_open:
             await pod_ready(self._api, pod)
@@ -240,6 +253,18 @@ class Serving:
                 return
             if was_serving:
                 self._stage("takeover", "the original served meanwhile · the Service is here again")
+            return
+
+    async def _wake_after_absence(self, guard: Guard, pointing: Pointing) -> None:
+        while True:
+            try:
+                await guard.renew(self._record)
+            except Unreachable:
+                await asyncio.sleep(_RETRY_S)
+                continue
+            except ClusterError as error:
+                self._events(Warned(text=f"the guard's lease is not renewed: {error.message}"))
+            pointing.wake()
             return
 
     async def _reassert(self, current: Connection) -> None:
@@ -360,7 +385,19 @@ class Serving:
         """Take over once the gate is open, then see what others do to the original."""
         await self._hand_over()
         watch = OriginalWatch(self._record, observed.template, api=self._api, events=self._events)
-        await watch.run()
+        if not self._record.is_kept:
+            await watch.run()
+            return
+        self._pointing = pointing = Pointing(
+            self._record,
+            api=self._api,
+            is_open=lambda: self._keeper.is_open,
+            events=self._events,
+        )
+        self._keeper.moved = pointing.wake
+        async with Tasks() as tasks:
+            tasks.start(watch.run(), name="original")
+            await pointing.run()
 
     async def _hand_over(self) -> None:
         await self._keeper.opened.wait()
@@ -382,6 +419,13 @@ class Serving:
     def _takeover_text(self) -> str:
         where = ", ".join(f"localhost:{p}" for p in sorted({p.local for p in self._plan.ports}))
         answers = f"{where} answers · the Service is here, " if where else ""
+        if self._record.is_kept:
+            services = ", ".join(each.name for each in self._record.pointed)
+            answers = f"{where} answers · " if where else ""
+            return (
+                f"{answers}Service {services} leads here, the original stays up; open "
+                "connections stay where they are"
+            )
         return f"{answers}original at 0"
 
     async def _watch_record(self) -> None:
@@ -415,11 +459,16 @@ class Serving:
     async def _give_back(self) -> None:
         if self._plan.handover is Handover.EXCLUSIVE:
             return
+        process_runs = self._process is not None and self._process.is_running
+        if self._pointing is not None:
+            await self._pointing.end()
+            if self._entry.command is not None and not process_runs:
+                await self._keeper.give_up()
         await give_back(
             self._api,
             self._record,
             self._link.current,
-            process_runs=self._process is not None and self._process.is_running,
+            process_runs=process_runs,
             hold_for_s=self._entry.settings.hold_for_s,
             events=self._events,
             ready_timeout_s=self._options.ready_timeout_s,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from towline._kit.moments import time_text
 from towline._kit.tasks import Tasks, finish, settled
 from towline._kit.together import together
-from towline.cluster import apply
+from towline.cluster import apply, point
 from towline.cluster.api import Api
 from towline.cluster.claims import create_claim
 from towline.cluster.pieces import share_pieces
@@ -32,6 +32,7 @@ from towline.session import local
 from towline.session.events import Events, Restored, Waiting, Warned
 from towline.session.guard import Guard
 from towline.session.link import Connection
+from towline.session.pointing import point_all_back, point_all_here
 from towline.session.requests import Requests
 
 # For the EndpointSlice to follow the pod's readiness: what is longer is not waited for.
@@ -89,6 +90,8 @@ async def applied(
             if plan.made is not None:
                 takeover.record = written = await apply.make_workload(api, written, plan.made)
             verified = local.verified_pieces()
+            if plan.way_back is not None:
+                await point.create_way_back(api, written, plan.way_back.service)
             await together(
                 share_pieces(api, written, parts, verified=verified),
                 apply.create_secret(api, written, files),
@@ -191,7 +194,9 @@ async def hand_over(api: Api, takeover: Takeover, pod: DevPod) -> None:
     plan, record = takeover.plan, takeover.record
     await together(pod_ready(api, pod), takeover.guard.post(record))
     services = sorted({port.service for port in plan.ports})
-    if plan.handover is Handover.SEAMLESS:
+    if record.is_kept:
+        await point_all_here(api, record)
+    elif plan.handover is Handover.SEAMLESS:
         await apply.stop_original(api, record)
         with suppress(TimeoutError):
             async with asyncio.timeout(_ENDPOINTS_S):
@@ -222,6 +227,9 @@ async def give_back(
     runs; otherwise the agent holds connections. Then both pass to the original, and the
     gate shuts.
     """
+    if record.is_kept:
+        await _give_back_kept(api, record, current, process_runs=process_runs)
+        return
     if current is not None and not process_runs:
         with suppress(ConnectionLost, TowlineError):
             await current.ssh.control.route("hold", hold_for_s=max(hold_for_s, ready_timeout_s))
@@ -242,6 +250,25 @@ async def give_back(
         # Nobody waits for the Services to follow: until the nodes have, the agent passes
         # on what still comes, also while its pod ends.
         await current.ssh.control.gate(is_open=False)
+
+
+async def _give_back_kept(
+    api: Api, record: Record, current: Connection | None, *, process_runs: bool
+) -> None:
+    """The Services lead to the original again; what still comes to the agent does, too.
+
+    A process that still runs answers until the Services have followed.
+    """
+
+    async def pass_on() -> None:
+        if current is not None:
+            with suppress(ConnectionLost, TowlineError):
+                await current.ssh.control.gate(is_open=False)
+
+    if not process_runs:
+        await pass_on()
+    await point_all_back(api, record)
+    await pass_on()
 
 
 async def _original_addresses(api: Api, record: Record) -> dict[int, list[str]]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from towline._kit.tasks import Tasks
 from towline.errors import ConnectionLost
+from towline.tunnels.bridge import Bridge
 from towline.tunnels.forward import addresses_of
 from towline.tunnels.relay import Relay
 from towline.tunnels.spares import SPARES
@@ -32,7 +33,8 @@ class Reverse:
     """One remote port's channels, opened ahead and dialled through when they are used.
 
     `wait_for_port` is awaited when nobody listens on the local port: it returns True
-    once somebody does, False when it has been too long.
+    once somebody does, False when it has been too long. Then `instead` opens a channel
+    that the connection is led to; None resets it.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Reverse:
         ssh: SshSession,
         tasks: Tasks,
         wait_for_port: Callable[[int], Awaitable[bool]],
+        instead: Callable[[int], Awaitable[TunnelChannel]] | None = None,
     ) -> None:
         self.remote = remote
         self.local = local
@@ -51,6 +54,7 @@ class Reverse:
         self._ssh = ssh
         self._tasks = tasks
         self._wait_for_port = wait_for_port
+        self._instead = instead
         self._ready = 0
         self.active = 0
 
@@ -90,12 +94,35 @@ class Reverse:
             if not await self._wait_for_port(self.local):
                 break
             error = await self._connect(relay)
+        if error is not None and self._instead is not None and not parked.over:
+            await self._lead_back(channel, parked, self._instead)
+            return
         if error is not None:
             self.active -= 1
             channel.reset(f"localhost:{self.local}: {error.strerror or error}")
             return
         relay.join(channel)
         parked.move_to(relay)
+
+    async def _lead_back(
+        self,
+        channel: TunnelChannel,
+        parked: _Parked,
+        instead: Callable[[int], Awaitable[TunnelChannel]],
+    ) -> None:
+        try:
+            onward = await instead(self.remote)
+        except ConnectionLost:
+            self.active -= 1
+            return  # with the line this channel is lost, too
+        near, far = Bridge(channel, on_end=self._bridge_ended), Bridge(onward, on_end=_nothing)
+        near.join(far)
+        onward.attach(far)
+        channel.attach(near)
+        parked.move_to(near)
+
+    def _bridge_ended(self) -> None:
+        self.active -= 1
 
     async def _connect(self, relay: Relay) -> OSError | None:
         loop = asyncio.get_running_loop()
@@ -153,7 +180,7 @@ class _Parked:
     def pause(self, paused: bool) -> None:
         pass
 
-    def move_to(self, relay: Relay) -> None:
+    def move_to(self, relay: Relay | Bridge) -> None:
         """Hand over what was held, in order."""
         for data in self._chunks:
             relay.received(data)
@@ -161,3 +188,7 @@ class _Parked:
             relay.channel_eof()
         if self.over:
             relay.ended("closed meanwhile")
+
+
+def _nothing() -> None:
+    pass

@@ -129,4 +129,6 @@ def _gate_changed(event: GateChanged) -> list[Line]:
     if not ports or event.is_open:
         return []
     text = f"nothing listens on {ports}: the Service has no endpoint until it does"
+    if event.original_serves:
+        text = f"nothing listens on {ports}: the original serves until it does"
     return [Line("!", text, "warning")]

@@ -1,0 +1,35 @@
+package tunnel
+
+import "testing"
+
+func TestOnlyWhatIsPermittedIsDialled(t *testing.T) {
+	permit, err := NewPermit([]string{"db:6379", "*.shop.svc.*:*", "[fd00::5]:443", "localhost:5432"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for target, allowed := range map[struct {
+		host string
+		port int
+	}]bool{
+		{"db", 6379}: true, {"DB.", 6379}: true, {"db", 22}: false, {"db.evil.example", 6379}: false,
+		{"api.shop.svc.cluster.local", 80}: true, {"api.shop.svc.cluster.local.", 1}: true,
+		{"api.other.svc.cluster.local", 80}: false, {"shop.svc.cluster.local", 80}: false,
+		{"fd00::5", 443}: true, {"fd00::6", 443}: false,
+		{"localhost", 5432}: true, {"127.0.0.1", 5432}: false, {"localhost", 48222}: false,
+		{"169.254.169.254", 80}: false, {"*", 80}: false, {"", 80}: false,
+		{"a/b.shop.svc.x", 80}: false,
+	} {
+		if permit.Allows(target.host, target.port) != allowed {
+			t.Errorf("%v: not %v", target, allowed)
+		}
+	}
+	var anything *Permit
+	if !anything.Allows("anywhere.example", 1) {
+		t.Error("without a list nothing is refused")
+	}
+	for _, broken := range []string{"db", "[db:1", "[x:1"} {
+		if _, err := NewPermit([]string{broken}); err == nil {
+			t.Errorf("%q was read", broken)
+		}
+	}
+}
