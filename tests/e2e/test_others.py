@@ -75,3 +75,23 @@ def test_a_person_who_scales_or_redeploys_is_told_of_and_left_alone(
     finally:
         back = {"metadata": {"annotations": {"note": None}}}
         patched(node, namespace, "ben", {"spec": {"replicas": 2, "template": back}})
+
+
+def test_a_selector_that_is_put_back_twice_ends_the_session(
+    node: Node, namespace: str, towline: Towline
+) -> None:
+    session = towline.up("frontend", "--original", "keep").serving()
+    service = ["-n", namespace, "service", "frontend"]
+    here = {"towline.dev/session": session.id}
+    back = {"spec": {"selector": {"app": "frontend", "towline.dev/session": None}}}
+    patch = ["-n", namespace, "patch", "service/frontend", "--type=merge"]
+    for _ in range(2):
+        wait_until("here", lambda: node.get(*service)["spec"]["selector"] == here)
+        node.kubectl(*patch, "--field-manager=argocd-controller", "-p", json.dumps(back))
+    assert session.process.wait(timeout=90) == 11, session.errors
+    session.end()
+    said = "".join(session.errors)
+    assert "pointed back by argocd-controller: pointed here once more" in warnings(session)
+    assert "Service frontend was pointed back by argocd-controller twice" in said
+    assert "jsonPointers [/spec/selector]" in said, "the remedy"
+    assert node.get(*service)["spec"]["selector"] == {"app": "frontend"}

@@ -195,7 +195,7 @@ func (r *Reverse) arrived(number int, socket *net.TCPConn) {
 	case r.route.Mode == ToClient && len(port.channels) > 0:
 		r.give(port, socket)
 	case r.held >= heldAtMost:
-		go Reset(socket)
+		r.giveUp(number, socket)
 	default:
 		r.hold(number, port, socket)
 		if r.route.Mode == ToClient {
@@ -228,7 +228,16 @@ func (r *Reverse) hold(number int, port *port, socket *net.TCPConn) {
 	r.held++
 }
 
-// tooLong resets a connection that nobody took.
+// giveUp is for a connection that nobody takes: an original that is kept, else a reset.
+func (r *Reverse) giveUp(number int, socket *net.TCPConn) {
+	if r.original != nil {
+		r.pass(number, socket)
+		return
+	}
+	go Reset(socket)
+}
+
+// tooLong gives up a connection that nobody took.
 func (r *Reverse) tooLong(number int, waiting *held) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -237,7 +246,7 @@ func (r *Reverse) tooLong(number int, waiting *held) {
 		if other == waiting {
 			port.connections = append(port.connections[:i], port.connections[i+1:]...)
 			r.held--
-			Reset(waiting.socket)
+			r.giveUp(number, waiting.socket)
 			return
 		}
 	}

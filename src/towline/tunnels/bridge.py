@@ -22,7 +22,6 @@ class Bridge:
         self._on_end = on_end
         self._owed = 0
         self._full = False
-        self._eof = False
         self._over = False
 
     def join(self, other: Bridge) -> None:
@@ -38,11 +37,9 @@ class Bridge:
 
     def channel_eof(self) -> None:
         assert self._other is not None
-        self._eof = True
+        # What waits for credit goes first. The agent closes each channel once both of its
+        # directions are at their end.
         self._other.channel.write_eof()
-        if self._other._eof:
-            self.channel.close()
-            self._other.channel.close()
 
     def ended(self, reset: str | None) -> None:
         assert self._other is not None
