@@ -16,6 +16,7 @@ from tests.api.cluster import (
     PARTS,
     Cluster,
     autoscaler,
+    container,
     deployment,
     entry,
     eventually,
@@ -24,12 +25,12 @@ from tests.api.cluster import (
     stateful_set,
 )
 
-from towline.cluster import apply
+from towline.cluster import apply, point
 from towline.cluster.api import Api
 from towline.cluster.observe import observe, records
 from towline.cluster.pieces import share_pieces
 from towline.errors import Conflict, NotFound, SessionTaken, TowlineError, Unreachable
-from towline.manifest.model import Handover
+from towline.manifest.model import Entry, Handover, Original, Settings
 from towline.payload.pieces import config_map
 from towline.plan.model import ANNOTATION_RESTORE, LABEL_SESSION, Plan
 from towline.plan.record import Record, read_record
@@ -93,13 +94,19 @@ async def is_as(cluster: Cluster, before: dict[str, Any], *, but: str = "-") -> 
 async def begin(api: Api, plan: Plan) -> Record:
     """What `up` does to the cluster, in its order (session.takeover.applied, hand_over)."""
     record = await apply.write_record(api, record_for(plan))
+    if plan.way_back is not None:
+        await point.create_way_back(api, record, plan.way_back.service)
     await share_pieces(api, record, PARTS, verified=set())
     await apply.create_secret(api, record, FILES)
     if plan.handover is Handover.EXCLUSIVE:
         await apply.stop_original(api, record)
         await apply.original_ended(api, record)
     await apply.create_dev_workload(api, record, plan.dev_workload)
-    if plan.handover is Handover.SEAMLESS:
+    if record.is_kept:
+        await point.mark_original(api, record)
+        for each in record.pointed:
+            await point.point_here(api, record, each)
+    elif plan.handover is Handover.SEAMLESS:
         await apply.stop_original(api, record)
     return record
 
@@ -128,9 +135,23 @@ class BreakingApi(Api):
         return await super().request(method, path, **settings)
 
 
+def kept(**fields: Any) -> Entry:
+    return entry(settings=Settings(original=Original.KEEP), **fields)
+
+
+def entry_of(name: str, kind: str) -> Entry:
+    return kept() if kind == "kept" else entry(name)
+
+
 def the_shop(cluster: Cluster, kind: str) -> str:
     """A workload of a kind with what may surround it; returns its name."""
     around = [service(), autoscaler()]
+    if kind == "kept":
+        # Each with owners of its own: a server-side applier, kubectl, and one without ports.
+        cluster.apply(deployment(), service(), service("other", selector={"app": "other"}))
+        headless = service("web-headless", selector={"app": "web"}, clusterIP="None")
+        cluster.apply_as("pipeline", headless)
+        return "web"
     if kind == "Deployment":
         cluster.apply(deployment(), *around)
         return "web"
@@ -229,7 +250,7 @@ async def test_selectors_of_expressions_alone_work(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize("answer_lost", [False, True], ids=["not-sent", "answer-lost"])
-@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet"])
+@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "kept"])
 async def test_cut_at_any_write_the_record_leads_back(
     cluster: Cluster, kind: str, answer_lost: bool
 ) -> None:
@@ -240,7 +261,7 @@ async def test_cut_at_any_write_the_record_leads_back(
         broken = cluster.api_as(cluster.plane.admin(), kind=BreakingApi)
         assert isinstance(broken, BreakingApi)
         broken.breaks_at, broken.answer_lost = breaks_at, answer_lost
-        _, plan = await cluster.plan(entry(name), session=f"{breaks_at:08x}")
+        _, plan = await cluster.plan(entry_of(name, kind), session=f"{breaks_at:08x}")
         try:
             record = await begin(broken, plan)
             await restore(broken, record)
@@ -257,11 +278,11 @@ async def test_cut_at_any_write_the_record_leads_back(
     assert breaks_at > 10
 
 
-@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet"])
+@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "kept"])
 async def test_the_annotation_alone_leads_back(cluster: Cluster, kind: str) -> None:
     name = the_shop(cluster, kind)
     before = await settled(cluster)
-    _, plan = await cluster.plan(entry(name))
+    _, plan = await cluster.plan(entry_of(name, kind))
     record = await begin(cluster.api, plan)
     await cluster.api.delete("configmaps", record.names.record)
     for wanted in (name, None):
@@ -539,3 +560,61 @@ async def test_the_namespace_deleted_during_a_session_ends_it_in_order(cluster: 
     assert "gone" in told[0]
     with pytest.raises(NotFound):
         await find_records(cluster.api, "web")
+
+
+async def test_a_kept_originals_services_lead_to_the_dev_pod_and_back(cluster: Cluster) -> None:
+    the_shop(cluster, "kept")
+    before = await settled(cluster)
+    observed, plan = await cluster.plan(kept())
+    assert {each.name for each in record_for(plan).pointed} == {"web", "web-headless"}
+    record = await begin(cluster.api, plan)
+    here = {LABEL_SESSION: record.session}
+    for name in ("web", "web-headless"):
+        assert (await cluster.api.get("services", name))["spec"]["selector"] == here
+    assert (await cluster.api.get("services", "other"))["spec"]["selector"] == {"app": "other"}
+    live = await cluster.api.get("deployments", "web")
+    assert live["spec"] == observed.workload["spec"], "it is up, as it was"
+    dev = (await cluster.api.get("deployments", "web-towline"))["spec"]["template"]
+    assert "app" not in dev["metadata"]["labels"]
+    back = await cluster.api.get("services", f"towline-original-{record.session}")
+    assert back["spec"]["selector"] == {"app": "web"}
+    await restore(cluster.api, record)
+    await is_as(cluster, before)
+    # The server-side applier goes on without force.
+    again = service("web-headless", selector={"app": "web", "tier": "x"}, clusterIP="None")
+    cluster.apply_as("pipeline", again)
+
+
+async def test_a_service_that_somebody_pointed_elsewhere_is_left_and_told(
+    cluster: Cluster,
+) -> None:
+    the_shop(cluster, "kept")
+    _, plan = await cluster.plan(kept())
+    record = await begin(cluster.api, plan)
+    theirs = service(selector={"app": "theirs"})
+    cluster.apply_as("argocd-controller", theirs, force=True)
+    await cluster.api.delete("services", "web-headless")
+    told: list[str] = []
+    await restore(cluster.api, record, report=told.append)
+    assert sorted(told) == [
+        "Service web was pointed elsewhere by argocd-controller meanwhile: left as it is",
+        "Service web-headless is gone or was made anew: nothing to put back",
+    ]
+    live = await cluster.api.get("services", "web")
+    assert live["spec"]["selector"]["app"] == "theirs"
+
+
+async def test_a_service_that_others_share_is_not_pointed_at_the_laptop(cluster: Cluster) -> None:
+    both = {"matchLabels": {"app": "web2"}}
+    template = {"metadata": {"labels": {"app": "web2", "tier": "front"}},
+                "spec": {"containers": [container()]}}  # fmt: skip
+    mine = deployment()
+    mine["spec"]["template"]["metadata"] = {"labels": {"app": "web", "tier": "front"}}
+    await cluster.create(
+        mine,
+        deployment("web2", selector=both, template=template, replicas=0),
+        service(selector={"tier": "front"}),
+    )
+    with pytest.raises(TowlineError, match=r"Service web leads to Deployment web2, too"):
+        await cluster.plan(kept())
+    assert not await records(cluster.api)

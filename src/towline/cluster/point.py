@@ -152,6 +152,8 @@ async def endpoints_follow(api: Api, record: Record, *, here: bool) -> None:
         for pod in listed.get("items") or []
         if (pod.get("status") or {}).get("podIP")
     }
+    if not addresses:
+        return
     with suppress(TimeoutError):
         async with asyncio.timeout(_FOLLOWS_WITHIN_S):
             for service in record.pointed:
