@@ -68,7 +68,7 @@ _GROUPS = {
 _CLUSTER_WIDE = {"nodes", "namespaces", "selfsubjectaccessreviews"}
 # Asked to slow down or told that a part is away: again, by the server's own advice
 # or after this long, at most this often.
-_RETRY_STATUSES = {429, 502, 503, 504}
+_RETRY_STATUSES = {429, 500, 502, 503, 504}
 _RETRIES = 5
 _RETRY_AFTER_S = 1.0
 
@@ -241,10 +241,9 @@ class Api:
                 renewed = True
                 self.access.forget()
                 continue
-            # 429 says that nothing was done; the gateway's codes do not, so only what
-            # changes nothing is sent again for those.
-            again = answer.status == 429 or (answer.status in _RETRY_STATUSES and method == "GET")
-            if again and attempt < _RETRIES:
+            # 429 says that nothing was done. The others do not; but whoever writes counts on
+            # lost answers anyway: what was made already is a conflict with one's own object.
+            if answer.status in _RETRY_STATUSES and attempt < _RETRIES:
                 await asyncio.sleep(_retry_after_s(answer))
                 continue
             break

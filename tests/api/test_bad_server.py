@@ -1,0 +1,110 @@
+"""An API server that throttles, conflicts, is slow or fails: waited for, nothing half done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from ssl import create_default_context
+
+import pytest
+from tests.api.cluster import Cluster, service
+from tests.api.cluster import deployment as a_deployment
+from tests.api.test_takeover import begin, entry_of, is_as, restore, settled
+from tests.fakes.badserver import Asked, BadServer, Fault, Says, Slow
+
+from towline.cluster.api import Api
+from towline.errors import Unreachable
+from towline.session.end import find_records
+
+
+@asynccontextmanager
+async def through(cluster: Cluster) -> AsyncIterator[tuple[BadServer, Api]]:
+    authority = cluster.plane.authority.certificate.decode()
+    bad = BadServer(
+        "127.0.0.1",
+        cluster.plane.port,
+        tls=create_default_context(cadata=authority),
+        tls_name="127.0.0.1",
+    )
+    async with bad.running():
+        server = f"http://127.0.0.1:{bad.port}"
+        extra = {"server": server, "certificate-authority-data": ""}
+        yield bad, cluster.api_as({"token": "token-of-admin"}, **extra)
+
+
+class Once:
+    """Each request meets the fault once; its repetition gets through."""
+
+    def __init__(self, fault: Fault) -> None:
+        self._fault = fault
+        self._met: set[tuple[str, str]] = set()
+        self.count = 0
+
+    def __call__(self, asked: Asked) -> Fault:
+        key = (asked.method, asked.path)
+        if key in self._met or "watch=1" in asked.path:
+            return None
+        self._met.add(key)
+        self.count += 1
+        return self._fault
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "kept"])
+@pytest.mark.parametrize(
+    "fault",
+    [Says(429, {"Retry-After": "0"}), Says(503, {"Retry-After": "0"}), Slow(0.2)],
+    ids=["throttles", "fails", "is-slow"],
+)
+async def test_every_request_meets_it_once(cluster: Cluster, kind: str, fault: Fault) -> None:
+    cluster.apply(a_deployment(), service())
+    before = await settled(cluster)
+    async with through(cluster) as (bad, api):
+        bad.decide = once = Once(fault)
+        _, plan = await cluster.plan(entry_of("web", kind), api=api)
+        record = await begin(api, plan)
+        await restore(api, record)
+    assert once.count > 15, "it was met"
+    await is_as(cluster, before)
+
+
+async def test_a_patch_that_conflicts_is_decided_anew(cluster: Cluster) -> None:
+    cluster.apply(a_deployment(), service())
+    before = await settled(cluster)
+    async with through(cluster) as (bad, api):
+        met: dict[str, int] = {}
+
+        def thrice(asked: Asked) -> Fault:
+            name = asked.path.partition("?")[0]
+            if asked.method != "PATCH" or not name.endswith("/web"):
+                return None
+            met[name] = met.get(name, 0) + 1
+            return Says(409) if met[name] % 4 else None
+
+        bad.decide = thrice
+        for kind in ("Deployment", "kept"):
+            _, plan = await cluster.plan(entry_of("web", kind), api=api)
+            await restore(api, await begin(api, plan))
+            await is_as(cluster, before)
+
+
+async def test_the_servers_own_advice_is_waited_for(cluster: Cluster) -> None:
+    async with through(cluster) as (bad, api):
+        bad.decide = Once(Says(429, {"Retry-After": "1"}))
+        began = time.monotonic()
+        await api.list_("configmaps")
+        assert time.monotonic() - began >= 1
+
+
+async def test_a_server_that_fails_for_good_leaves_what_leads_back(cluster: Cluster) -> None:
+    cluster.apply(a_deployment(), service())
+    before = await settled(cluster)
+    async with through(cluster) as (bad, api):
+        _, plan = await cluster.plan(api=api)
+        bad.decide = lambda asked: Says(500, {"Retry-After": "0"}) if asked.write > 4 else None
+        with pytest.raises(Unreachable, match="the API server failed"):
+            await begin(api, plan)
+        bad.decide = lambda asked: None
+        for record in await find_records(api, None):
+            await restore(api, record)
+    await is_as(cluster, before)
