@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import base64
 import hashlib
 import json
-import ssl
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,82 +20,23 @@ from fakes.netfault import FaultyNetwork
 
 from .conftest import HERE, SANDBOX, Node, Towline, free_port, wait_until
 from .shapes import PYTHON_IMAGE, pod_spec, service
+from .ways import Loop, endpoint, kubeconfig, through
 
 pytestmark = pytest.mark.usefixtures("unchanged")
 # As long as it takes to change trains; the line's own patience is `keepFor`.
 CUT_S = 20.0
 
 
-class Loop:
-    """An event loop in a thread of its own: the tests themselves wait for processes."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-
-    def run(self, job: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(job, self._loop).result(30)
-
-    def call(self, function: Callable[[], None]) -> None:
-        async def job() -> None:
-            function()
-
-        self.run(job())
-
-    def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
-        self._loop.close()
-
-
-@pytest.fixture
-def loop() -> Iterator[Loop]:
-    made = Loop()
-    yield made
-    made.close()
-
-
-def kubeconfig(node: Node) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(node.kubectl("config", "view", "--raw", "-o", "json"))
-    return found
-
-
-def through(towline: Towline, config: dict[str, Any], folder: Path) -> Towline:
-    """`towline` with another kubeconfig."""
-    path = folder / "kubeconfig-through"
-    path.write_text(json.dumps(config))
-    return replace(towline, kubeconfig=str(path), sessions=towline.sessions)
-
-
 @contextmanager
 def gateway_to(node: Node, loop: Loop) -> Iterator[Gateway]:
-    cluster = kubeconfig(node)["clusters"][0]["cluster"]
-    server = urlsplit(cluster["server"])
-    authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
-    tls = ssl.create_default_context(cadata=authority)
-    assert server.hostname is not None and server.port is not None
-    made = Gateway(server.hostname, server.port, tls=tls, tls_name=cluster["tls-server-name"])
+    host, port, tls, name = endpoint(node)
+    made = Gateway(host, port, tls=tls, tls_name=name)
     running = made.running()
     loop.run(running.__aenter__())
     try:
         yield made
     finally:
         loop.run(running.__aexit__(None, None, None))
-
-
-@pytest.fixture
-def token(node: Node, namespace: str) -> Iterator[str]:
-    """Credentials that get through where TLS ends on the way; a certificate does not."""
-    account = ["-n", namespace, "create", "serviceaccount", "passer"]
-    binding = ["-n", namespace, "create", "rolebinding", "passer", "--clusterrole=admin"]
-    node.kubectl(*account)
-    try:
-        node.kubectl(*binding, f"--serviceaccount={namespace}:passer")
-        yield node.kubectl("-n", namespace, "create", "token", "passer").strip()
-    finally:
-        both = ["rolebinding/passer", "serviceaccount/passer", "--ignore-not-found"]
-        node.kubectl("-n", namespace, "delete", *both)
 
 
 @pytest.mark.parametrize(

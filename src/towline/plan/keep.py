@@ -78,6 +78,8 @@ def _why_not_side_by_side(entry: Entry, observed: Observed) -> str | None:
     spec = observed.template["spec"]
     if entry.settings.handover is Handover.EXCLUSIVE:
         return "`handover: exclusive` stops it first"
+    if observed.is_to_be_made:
+        return "there is none yet"
     if observed.kind is Kind.STATEFULSET:
         return "a StatefulSet's pods are known by their names, which only they have"
     claims = [

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +13,18 @@ import pytest
 
 from towline.errors import NotFound, TowlineError
 from towline.manifest import load
-from towline.manifest.model import Entry, Handover
+from towline.manifest.model import Entry, Handover, Original, Settings
 from towline.payload.pieces import pieces, split, verify
 from towline.plan.build import build_plan
 from towline.plan.fields import REPLICAS, managers_put_back, owner_of
-from towline.plan.model import ActionKind, Kind, Observed, Owner, Plan
-from towline.plan.record import read_record, record_object, record_of
+from towline.plan.model import ANNOTATION_RESTORE, ActionKind, Kind, Observed, Owner, Plan
+from towline.plan.record import (
+    read_record,
+    record_object,
+    record_of,
+    record_of_annotation,
+    restore_annotation,
+)
 from towline.plan.services import routed_ports
 
 ME = Owner(user="me", host="here")
@@ -226,3 +235,116 @@ def test_the_former_manager_owns_its_field_again() -> None:
     ]  # fmt: skip
     assert owner_of(live, REPLICAS) == "towline"
     assert managers_put_back(live, former=former, ours="towline", paths=[REPLICAS]) == former
+
+
+def kept_plan(tmp_path: Path, text: str = "", **changes: Any) -> Plan:
+    fields = text or "    reverse:\n    - 3000:8080\n"
+    wanted = replace(entry(tmp_path, fields), settings=Settings(original=Original.KEEP))
+    values: dict[str, Any] = {"workload": deployment(), "services": (SERVICE,), **changes}
+    observed = Observed(context="c", namespace="n", kind=values.pop("kind", Kind.DEPLOYMENT),
+                        **values)  # fmt: skip
+    return build_plan(wanted, observed, session="5e551011", owner=ME, parts=PARTS, arch="amd64")
+
+
+def test_a_kept_original_is_not_stopped_and_not_mistaken_for_the_dev_pod(tmp_path: Path) -> None:
+    plan = kept_plan(tmp_path)
+    kinds = [action.kind for action in plan.actions]
+    assert ActionKind.STOP_ORIGINAL not in kinds
+    assert kinds.index(ActionKind.CREATE_WAY_BACK) < kinds.index(ActionKind.CREATE_DEV_WORKLOAD)
+    assert kinds[-1] is ActionKind.POINT_SERVICE
+    assert plan.actions[-1].undo == "point Service front back at the original (app=front)"
+    pod = plan.dev_workload["spec"]["template"]
+    assert pod["metadata"]["labels"] == {"towline.dev/session": "5e551011"}
+    assert pod["spec"]["terminationGracePeriodSeconds"] == 40
+    assert plan.handover is Handover.SEAMLESS
+
+
+def test_what_is_not_the_laptops_is_passed_on(tmp_path: Path) -> None:
+    """Several ports, one by name, one of another container's; a headless Service."""
+    workload = deployment()
+    containers = workload["spec"]["template"]["spec"]["containers"]
+    containers[0]["ports"].append({"name": "admin", "containerPort": 9000})
+    containers[1]["ports"] = [{"name": "metrics", "containerPort": 9090}]
+    ports = [{"port": 80, "targetPort": "http"}, {"port": 81, "targetPort": "admin"},
+             {"port": 82, "targetPort": "metrics"}]  # fmt: skip
+    selector = {"app": "front"}
+    services = (
+        {"metadata": {"name": "front"}, "spec": {"selector": selector, "ports": ports}},
+        {"metadata": {"name": "bare"},
+         "spec": {"selector": selector, "clusterIP": "None", "ports": [{"port": 3000}]}},
+        {"metadata": {"name": "elsewhere"},
+         "spec": {"selector": selector, "ports": [{"port": 9000}]}},
+    )  # fmt: skip
+    pods = ({"metadata": {"name": "p"}, "status": {"podIP": "10.1.2.3"}},)
+    plan = kept_plan(tmp_path, workload=workload, services=services, pods=pods)
+    assert plan.way_back is not None
+    name = "towline-original-5e551011"
+    assert plan.way_back.passes == {
+        3000: (f"{name}:3000", "10.1.2.3:3000"),
+        9000: (f"{name}:9000", "10.1.2.3:9000"),
+    }
+    assert plan.way_back.service["spec"]["selector"] == selector
+    pointed = [each.name for each in record_of(plan, since="", entry="", mode="").pointed]
+    assert pointed == ["front", "bare"], "elsewhere has no port of the laptop's"
+    assert {(p.service, p.port) for p in plan.ports} == {("front", 80), ("bare", 3000)}
+    assert not any("9000" in warning for warning in plan.warnings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"kind": Kind.STATEFULSET}, "known by their names"),
+        ({"services": ()}, "no Service leads to a `reverse` port"),
+        ({"sharing": {"front": ("Deployment other",)}}, "leads to Deployment other, too"),
+        ({"quota_error": "pods: 3"}, "the quota has no room"),
+        ({"claims": {"data": {"spec": {"accessModes": ["ReadWriteOnce"]}}}}, "claim data"),
+        (
+            {"services": ({**SERVICE, "spec": {**SERVICE["spec"], "ports": [
+                {"port": 80, "targetPort": "http"}, {"port": 53, "protocol": "UDP"}]}},)},
+            "UDP port 53, which the dev pod cannot pass on",
+        ),
+    ],
+)  # fmt: skip
+def test_an_original_that_cannot_be_kept_is_refused_with_the_reason(
+    tmp_path: Path, changes: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(TowlineError, match=re.escape(reason)) as refused:
+        kept_plan(tmp_path, **changes)
+    assert refused.value.hint
+
+
+def test_network_policies_by_the_originals_labels_are_told(tmp_path: Path) -> None:
+    front = {"podSelector": {"matchLabels": {"app": "front"}}}
+    policies = (
+        {"metadata": {"name": "own"}, "spec": front},
+        {"metadata": {"name": "all"}, "spec": {"podSelector": {}}},
+        {"metadata": {"name": "db"},
+         "spec": {"podSelector": {"matchLabels": {"app": "db"}}, "ingress": [{"from": [front]}]}},
+    )  # fmt: skip
+    told = "\n".join(kept_plan(tmp_path, policies=policies).warnings)
+    assert "NetworkPolicy own holds for the original and not for the dev pod" in told
+    assert "NetworkPolicy db lets the original in by labels that the dev pod lacks" in told
+    assert "NetworkPolicy all" not in told
+
+
+def test_without_a_guard_it_says_what_stays(tmp_path: Path) -> None:
+    plan = kept_plan(tmp_path, guard_refused="no right")
+    assert any(
+        "the dev pod passes everything on to front, and stays with Service front pointed at it "
+        "until somebody runs `towline down` (no right)" in warning
+        for warning in plan.warnings
+    )
+
+
+def test_a_kept_record_is_read_as_it_was_written(tmp_path: Path) -> None:
+    record = record_of(kept_plan(tmp_path), since="now", entry="front", mode="hybrid")
+    made = record_object(record)
+    made["metadata"]["uid"] = "u"
+    again = read_record(made)
+    assert again.is_kept and again.pointed == record.pointed
+    workload = deployment()
+    note = restore_annotation(record, namespace="n")
+    workload["metadata"]["annotations"] = {ANNOTATION_RESTORE: note}
+    left = record_of_annotation(workload)
+    assert left is not None and left.is_kept and left.pointed == record.pointed
+    assert "kubectl -n n set selector service front app=front" in json.loads(note)["undo"]

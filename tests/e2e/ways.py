@@ -1,0 +1,84 @@
+"""Ways to the API server that are the tests' own, and an event loop that they run in."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import ssl
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from .conftest import Node, Towline
+
+
+class Loop:
+    """An event loop in a thread of its own: the tests themselves wait for processes."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def run(self, job: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(job, self._loop).result(30)
+
+    def call(self, function: Callable[[], None]) -> None:
+        async def job() -> None:
+            function()
+
+        self.run(job())
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+        self._loop.close()
+
+
+@pytest.fixture
+def loop() -> Iterator[Loop]:
+    made = Loop()
+    yield made
+    made.close()
+
+
+def kubeconfig(node: Node) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(node.kubectl("config", "view", "--raw", "-o", "json"))
+    return found
+
+
+def through(towline: Towline, config: dict[str, Any], folder: Path) -> Towline:
+    """`towline` with another kubeconfig."""
+    path = folder / "kubeconfig-through"
+    path.write_text(json.dumps(config))
+    return replace(towline, kubeconfig=str(path), sessions=towline.sessions)
+
+
+def endpoint(node: Node) -> tuple[str, int, ssl.SSLContext, str]:
+    """The API server's host and port, and what its TLS is checked with."""
+    cluster = kubeconfig(node)["clusters"][0]["cluster"]
+    server = urlsplit(cluster["server"])
+    authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
+    assert server.hostname is not None and server.port is not None
+    tls = ssl.create_default_context(cadata=authority)
+    return server.hostname, server.port, tls, cluster["tls-server-name"]
+
+
+@pytest.fixture
+def token(node: Node, namespace: str) -> Iterator[str]:
+    """Credentials that get through where TLS ends on the way; a certificate does not."""
+    account = ["-n", namespace, "create", "serviceaccount", "passer"]
+    binding = ["-n", namespace, "create", "rolebinding", "passer", "--clusterrole=admin"]
+    node.kubectl(*account)
+    try:
+        node.kubectl(*binding, f"--serviceaccount={namespace}:passer")
+        yield node.kubectl("-n", namespace, "create", "token", "passer").strip()
+    finally:
+        both = ["rolebinding/passer", "serviceaccount/passer", "--ignore-not-found"]
+        node.kubectl("-n", namespace, "delete", *both)
