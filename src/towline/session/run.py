@@ -194,6 +194,9 @@ def _permitted(entry: Entry, plan: Plan) -> dict[str, object]:
         return {}
     targets = [f"{_bracketed(each.host or 'localhost')}:{each.remote}" for each in entry.forward]
     targets += [f"*.{plan.namespace}.svc.*:*", "kubernetes.default.svc.*:*"]
+    # An IDE's server in the dev container is on loopback; whoever has the session's key may
+    # run commands there anyway.
+    targets += ["localhost:*", "127.0.0.1:*", "[::1]:*"]
     for text in entry.settings.names.add:
         with suppress(NotAName):
             _, name = added_name(text, namespace=plan.namespace)
