@@ -47,7 +47,9 @@ def test_a_killed_client_is_given_back_in_two_steps(
     wait_until("step one", lambda: spec_replicas(node, namespace) == 2, within_s=GIVE_BACK_S + 10)
     dev = node.get("-n", namespace, "deploy", "-l", f"towline.dev/session={session.id}")
     assert dev["items"], "dev pod and line wait for the laptop"
-    wait_until("it serves", lambda: "host: frontend-" in node.ask(namespace, "frontend"))
+    wait_until(
+        "it serves", lambda: "host: frontend-" in node.ask(namespace, "frontend"), within_s=90
+    )
     wait_until(
         "step two", lambda: dump(node, namespace).keys() == before.keys(), within_s=KEEP_S + 15
     )
@@ -66,7 +68,9 @@ def test_a_laptop_that_wakes_up_takes_the_service_back_on_the_same_line(
     session.process.send_signal(signal.SIGSTOP)
     try:
         wait_until("the original", lambda: spec_replicas(node, namespace) == 2, within_s=30)
-        wait_until("it serves", lambda: "host: frontend-" in node.ask(namespace, "frontend"))
+        wait_until(
+            "it serves", lambda: "host: frontend-" in node.ask(namespace, "frontend"), within_s=90
+        )
     finally:
         session.process.send_signal(signal.SIGCONT)
     wait_until("at 0 again", lambda: spec_replicas(node, namespace) == 0, within_s=10)
