@@ -142,6 +142,7 @@ def build_plan(
         guard=guard,
         managed_fields=tuple(observed.workload["metadata"].get("managedFields") or ()),
         claim=claim,
+        mode=entry.mode,
         made=observed.workload if observed.is_to_be_made else None,
     )
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from towline._kit.objects import JsonObject
-from towline.manifest.model import Handover
+from towline.manifest.model import Handover, Mode
 
 LABEL_SESSION = "towline.dev/session"
 LABEL_KIND = "towline.dev/kind"
@@ -178,3 +178,4 @@ class Plan:
     managed_fields: tuple[JsonObject, ...]
     claim: JsonObject | None = None
     made: JsonObject | None = None
+    mode: Mode = Mode.HYBRID

@@ -115,7 +115,7 @@ async def develop(
                 pod = await running_pod(
                     takeover,
                     api=api,
-                    timeout_s=entry.timeout_s,
+                    timeout_s=entry.resources_timeout_s,
                     may_stop_original=entry.settings.handover is None,
                     events=events,
                 )
