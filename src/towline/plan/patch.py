@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from towline._kit.objects import JsonObject, mutable
 from towline.manifest.model import Entry, InitContainers, Mode
 from towline.payload.pieces import Piece, volume
-from towline.plan.folders import claim_name, lay_sync_over
+from towline.plan.folders import claim_name, image_user, lay_sync_over
 from towline.plan.model import LABEL_SESSION, MANAGED_BY, AgentPorts, Kind, Names, Observed
 
 FOLDER = "/towline"
@@ -61,6 +61,7 @@ def dev_workload(
             agent=_agent_mounts()[:2],
             claim=claim_name(observed.kind, observed.name),
             secret=names.secret,
+            uid=image_user(observed.pods, container),
         )
     return {
         "apiVersion": "apps/v1",
