@@ -89,7 +89,7 @@ def test_every_field_is_in_force_on_a_read_only_root_for_any_user(
         sshServerPort=ssh,
     )
     elsewhere.manifest(yaml.safe_dump({"dev": {"thing": made}}))
-    session = elsewhere.up("thing", "--env", "E=option").serving()
+    session = elsewhere.up("thing", "--env", "E=canary-4711").serving()
     found = wait_until("the process there", lambda: seen(node, elsewhere.namespace))
     assert found["uid"] == 1234567 and 4242 in found["groups"] and found["cwd"] == "/app"
     env = found["env"]
@@ -98,7 +98,7 @@ def test_every_field_is_in_force_on_a_read_only_root_for_any_user(
         "second",
         "entry",
         "$PATH and $(A)",
-        "option",
+        "canary-4711",
     ]
     assert env["FROM_SPEC"] == "redis://db"
     assert "server.py" in found["folder"], "what the image has is there"
@@ -108,13 +108,14 @@ def test_every_field_is_in_force_on_a_read_only_root_for_any_user(
     local = elsewhere.run(
         "exec", "thing", "--", "python3", "-c", "import os; print(os.environ['E'])"
     )
-    assert local.stdout == "option\n", local.stderr
+    assert local.stdout == "canary-4711\n", local.stderr
     (pod,) = [
         each
         for each in node.get("-n", elsewhere.namespace, "pods")["items"]
         if each["metadata"]["labels"].get("towline.dev/session") == session.id
         and "guard" not in each["metadata"]["name"]
     ]
+    assert "canary-4711" not in json.dumps(pod), "it is in the session's Secret alone"
     assert pod["metadata"]["labels"]["team"] == "blue"
     assert pod["metadata"]["annotations"]["note"] == "here"
     assert pod["spec"]["nodeSelector"]["kubernetes.io/os"] == "linux"

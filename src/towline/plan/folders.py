@@ -39,6 +39,11 @@ def claim_name(kind: Kind, workload: str) -> str:
     return f"towline-kept-{kind.value.lower()}-{workload}"[:253]
 
 
+def variable_key(number: int) -> str:
+    """The key of one of the entry's variables in the session's Secret (sync mode)."""
+    return f"variable.{number}"
+
+
 def secret_key(number: int) -> str:
     """The key of one of `secrets` in the session's Secret."""
     return f"file.{number}"
