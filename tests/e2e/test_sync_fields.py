@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
+import socket
 import stat
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
 import yaml
 
 from .conftest import Node, Towline, dump, free_port, wait_until
-from .shapes import PYTHON_IMAGE, pod_spec, service, workload
+from .shapes import (
+    PYTHON_IMAGE,
+    SCRATCH_IMAGE,
+    load_scratch_image,
+    pod_spec,
+    service,
+    workload,
+)
 from .test_shapes import given_back, start
 
 # Answers what the process finds: its environment, its files, its user.
@@ -78,7 +89,7 @@ def test_every_field_is_in_force_on_a_read_only_root_for_any_user(
         sshServerPort=ssh,
     )
     elsewhere.manifest(yaml.safe_dump({"dev": {"thing": made}}))
-    session = elsewhere.up("thing", "--env", "E=option").serving()
+    session = elsewhere.up("thing", "--env", "E=canary-4711").serving()
     found = wait_until("the process there", lambda: seen(node, elsewhere.namespace))
     assert found["uid"] == 1234567 and 4242 in found["groups"] and found["cwd"] == "/app"
     env = found["env"]
@@ -87,7 +98,7 @@ def test_every_field_is_in_force_on_a_read_only_root_for_any_user(
         "second",
         "entry",
         "$PATH and $(A)",
-        "option",
+        "canary-4711",
     ]
     assert env["FROM_SPEC"] == "redis://db"
     assert "server.py" in found["folder"], "what the image has is there"
@@ -97,13 +108,14 @@ def test_every_field_is_in_force_on_a_read_only_root_for_any_user(
     local = elsewhere.run(
         "exec", "thing", "--", "python3", "-c", "import os; print(os.environ['E'])"
     )
-    assert local.stdout == "option\n", local.stderr
+    assert local.stdout == "canary-4711\n", local.stderr
     (pod,) = [
         each
         for each in node.get("-n", elsewhere.namespace, "pods")["items"]
         if each["metadata"]["labels"].get("towline.dev/session") == session.id
         and "guard" not in each["metadata"]["name"]
     ]
+    assert "canary-4711" not in json.dumps(pod), "it is in the session's Secret alone"
     assert pod["metadata"]["labels"]["team"] == "blue"
     assert pod["metadata"]["annotations"]["note"] == "here"
     assert pod["spec"]["nodeSelector"]["kubernetes.io/os"] == "linux"
@@ -266,4 +278,83 @@ def test_a_service_that_cannot_be_developed_ends_the_whole_as_it_was(
     elsewhere.manifest(yaml.safe_dump({"dev": {"thing": entry(services=[{"name": "nobody"}])}}))
     up = elsewhere.run("up", "thing", "-n", elsewhere.namespace, "--yes")
     assert up.returncode == 4 and "'nobody'" in up.stderr, up.stderr
+    given_back(node, elsewhere, before)
+
+
+def test_a_scratch_image_has_its_folders_and_files_all_the_same(
+    node: Node, elsewhere: Towline, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """No shell, no tar, no libc, a read-only root and a user that no image knows."""
+    load_scratch_image(node, tmp_path_factory.mktemp("scratch"))
+    spec = pod_spec(SCRATCH_IMAGE)
+    spec["securityContext"] = {**spec["securityContext"], "runAsUser": 1234567}
+    start(node, elsewhere, workload("Deployment", "tiny", spec), service("tiny"))
+    before = dump(node, elsewhere.namespace)
+    (elsewhere.folder / "src").mkdir()
+    (elsewhere.folder / "src/page").write_text("first")
+    (elsewhere.folder / "key").write_text("s3cret")
+    made = {
+        "sync": "./src:/work",
+        "secrets": ["./key:/etc/key:0400"],
+        "command": "/scratch /work/page /etc/key",
+    }
+    elsewhere.manifest(yaml.safe_dump({"dev": {"tiny": made}}))
+    session = elsewhere.up("tiny").serving()
+    ask = lambda: node.ask(elsewhere.namespace, "tiny")  # noqa: E731
+    found = wait_until("it", lambda: "first" in (answer := ask()) and answer)
+    assert "uid: 1234567" in found and "/etc/key: s3cret <nil>" in found
+    (elsewhere.folder / "src/page").write_text("second")
+    wait_until("the edit", lambda: "/work/page: second <nil>" in ask())
+    assert session.end() == 130
+    given_back(node, elsewhere, before)
+
+
+def test_the_images_own_folder_ports_both_ways_and_another_pod(
+    node: Node, elsewhere: Towline
+) -> None:
+    """The image holds an older version of a file; the next pod has it again, for a moment."""
+    namespace = elsewhere.namespace
+    enforce = "pod-security.kubernetes.io/enforce=baseline"
+    node.kubectl("label", "--overwrite", "namespace", namespace, enforce)
+    spec = pod_spec(PYTHON_IMAGE, command=["python3", "-m", "http.server", "8080"])
+    spec["securityContext"] = {**spec["securityContext"], "runAsNonRoot": False, "runAsUser": 0}
+    spec["containers"][0]["securityContext"] = {"allowPrivilegeEscalation": False}
+    start(node, elsewhere, workload("Deployment", "thing", spec), service("thing"))
+    before = dump(node, namespace)
+    folder = elsewhere.folder
+    (folder / "src").mkdir()
+    (folder / "src/server.py").write_text("mine")
+    local, remote = free_port(), free_port()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        made = entry(
+            command=["python3", "-m", "http.server", "8080"],
+            forward=f"{local}:8080",
+            reverse=f"{remote}:{listening.getsockname()[1]}",
+        )
+        elsewhere.manifest(yaml.safe_dump({"dev": {"thing": made}}))
+        session = elsewhere.up("thing").serving()
+        assert not node.get("-n", namespace, "pods", "-l", f"towline.dev/session={session.id}")[
+            "items"
+        ][0]["spec"].get("initContainers")
+        with urllib.request.urlopen(f"http://localhost:{local}/server.py") as answer:
+            assert answer.read() == b"mine"
+        dial = f"import socket; print(socket.create_connection(('127.0.0.1', {remote})).recv(9))"
+        with ThreadPoolExecutor(1) as there:
+            ran = there.submit(elsewhere.run, "exec", "thing", "--", "python3", "-c", dial)
+            listening.settimeout(30)
+            arrived, _ = listening.accept()
+            with arrived:
+                arrived.sendall(b"from here")
+            assert ran.result().stdout == "b'from here'\n"
+    # The container's own: never here, not even its reload.py; and gone with the pod.
+    assert [path.name for path in (folder / "src").iterdir()] == ["server.py"]
+    pod = session.event("stage-done", stage="dev pod")["text"].split()[0]
+    (folder / "src/server.py").write_text("mine, edited")
+    node.kubectl("delete", "pod", "-n", namespace, pod, "--wait=false")
+    session.event("pod-replaced", process_kept=False)
+    page = lambda: node.ask(namespace, "thing", "/server.py")  # noqa: E731
+    wait_until("the files in the next pod", lambda: page() == "mine, edited", within_s=60)
+    assert (folder / "src/server.py").read_text() == "mine, edited"
+    assert sum(event["event"] == "command-starting" for event in session.events) == 2
+    assert session.end() == 130
     given_back(node, elsewhere, before)

@@ -75,7 +75,7 @@ def _in_background(entry: Entry, *, wait: str, show: _Show, more: tuple[str, ...
         # The service comes with a process that is not started before this returns.
         until = "holding"
     try:
-        deadline_s = entry.timeout_s + _SLACK_S
+        deadline_s = max(entry.timeout_s, entry.resources_timeout_s) + _SLACK_S
         return _follow(Path(name), child, until=until, deadline_s=deadline_s, show=show)
     except KeyboardInterrupt:
         child.send_signal(signal.SIGTERM)

@@ -82,7 +82,8 @@ def plan_lines(plan: Plan) -> list[str]:
         f"handover {plan.handover}" + (f": {plan.handover_reason}" if plan.handover_reason else ""),
     ]
     for port in plan.ports:
-        lines.append(f"Service {port.service} {port.port} → {port.remote} → localhost:{port.local}")
+        ends = f" → localhost:{port.local}" if plan.mode == "hybrid" else " of the dev pod"
+        lines.append(f"Service {port.service} {port.port} → {port.remote}{ends}")
     lines += [f"! {warning}" for warning in plan.warnings]
     lines += ["", "up:"]
     lines += [f"  {n}. {action.do}" for n, action in enumerate(plan.actions, 1)]

@@ -113,6 +113,12 @@ def up(
         is_detached=detach or is_detached,
         original=original,
     )
+    if restart_on_change and entry.mode == "sync":
+        raise UsageError(
+            "--restart-on-change: in sync mode the variables are the container's, which has "
+            "them from its start",
+            hint="end the session and `towline up` again for new values",
+        )
     from towline.cli.asking import ask, key
 
     interactive = has_terminal() and output == "text"

@@ -324,8 +324,9 @@ class Entry(Workload):
     Attributes:
         workdir: the local process's folder (hybrid mode; else None). Whether it
             exists is looked at by `check_files`, when it matters.
-        timeout_s: how long to wait for the dev pod to run.
-        resources_timeout_s: how long to wait for what it needs (nodes, volumes).
+        timeout_s: how long `up --detach` waits for the service, beyond its own work.
+        resources_timeout_s: how long to wait for the dev pod to run, with the nodes and
+            volumes that it needs; `timeout` alone means both.
         remote: the laptop's port for plain ssh; None when none is asked for.
         is_service: one of another entry's `services`, made an entry for its session.
     """

@@ -10,7 +10,14 @@ from towline.errors import ManifestError, NotFound, TowlineError
 from towline.manifest.model import Entry, Handover, Mode, Original
 from towline.payload.pieces import Piece
 from towline.plan.command import sync_command
-from towline.plan.folders import Lies, claim_name, claim_object, folder_notices, kept_folders
+from towline.plan.folders import (
+    Lies,
+    claim_name,
+    claim_object,
+    folder_notices,
+    image_user,
+    kept_folders,
+)
 from towline.plan.guard import guard_name, guard_objects
 from towline.plan.handover import choose_handover
 from towline.plan.keep import (
@@ -151,7 +158,12 @@ def build_plan(
             *warnings,
             *_other_warnings(entry, observed, pointed),
             *_probe_warnings(entry, _named(container, observed.template)),
-            *folder_notices(entry, _named(container, observed.template), observed.template["spec"]),
+            *folder_notices(
+                entry,
+                _named(container, observed.template),
+                observed.template["spec"],
+                uid=image_user(observed.pods, container),
+            ),
         ),
         actions=_actions(
             observed,
@@ -166,6 +178,7 @@ def build_plan(
         guard=guard,
         managed_fields=tuple(observed.workload["metadata"].get("managedFields") or ()),
         claim=claim,
+        mode=entry.mode,
         made=observed.workload if observed.is_to_be_made else None,
         original=entry.settings.original,
         way_back=back,
@@ -174,7 +187,8 @@ def build_plan(
 
 def _claim(entry: Entry, observed: Observed, container: str, owner: Owner) -> JsonObject | None:
     spec = observed.template["spec"]
-    kept = kept_folders(entry, _named(container, observed.template), spec)
+    uid = image_user(observed.pods, container)
+    kept = kept_folders(entry, _named(container, observed.template), spec, uid=uid)
     if Lies.CLAIM not in kept.values():
         return None
     return claim_object(entry, claim_name(observed.kind, observed.name), observed.name, owner)

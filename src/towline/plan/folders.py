@@ -39,20 +39,39 @@ def claim_name(kind: Kind, workload: str) -> str:
     return f"towline-kept-{kind.value.lower()}-{workload}"[:253]
 
 
+def variable_key(number: int) -> str:
+    """The key of one of the entry's variables in the session's Secret (sync mode)."""
+    return f"variable.{number}"
+
+
 def secret_key(number: int) -> str:
     """The key of one of `secrets` in the session's Secret."""
     return f"file.{number}"
 
 
+def image_user(pods: Iterable[JsonObject], container: str) -> int | None:
+    """The user that a container runs as, where the runtime says so (Kubernetes 1.31 and later)."""
+    for pod in pods:
+        for status in (pod.get("status") or {}).get("containerStatuses") or []:
+            user = (status.get("user") or {}).get("linux") or {}
+            if status["name"] == container and "uid" in user:
+                return int(user["uid"])
+    return None
+
+
 def kept_folders(
-    entry: Entry, container: JsonObject, spec: JsonObject
+    entry: Entry, container: JsonObject, spec: JsonObject, *, uid: int | None
 ) -> dict[PurePosixPath, Lies]:
-    """The folders that do not lie in the image's file system, nor in a volume there is."""
+    """The folders that do not lie in the image's file system, nor in a volume there is.
+
+    Args:
+        uid: the original's user, None where that is not known.
+    """
     if entry.mode is not Mode.SYNC:
         return {}
     if entry.persistent_volume.enabled:
         lies = Lies.CLAIM
-    elif _fixed_mounts(entry, container, spec) or _cannot_be_written(entry, container, spec):
+    elif _fixed_mounts(entry, container, spec) or _cannot_be_written(entry, container, spec, uid):
         lies = Lies.EMPTY
     else:
         return {}
@@ -87,7 +106,9 @@ def _fixed_mounts(entry: Entry, container: JsonObject, spec: JsonObject) -> list
     ]
 
 
-def _cannot_be_written(entry: Entry, container: JsonObject, spec: JsonObject) -> bool:
+def _cannot_be_written(
+    entry: Entry, container: JsonObject, spec: JsonObject, uid: int | None
+) -> bool:
     security = {
         **(spec.get("securityContext") or {}),
         **(container.get("securityContext") or {}),
@@ -95,7 +116,9 @@ def _cannot_be_written(entry: Entry, container: JsonObject, spec: JsonObject) ->
     }
     if security.get("readOnlyRootFilesystem"):
         return True
-    # Images' folders are root's, mostly. What the image says of its user is not known here.
+    if entry.image is None and security.get("runAsUser") is None and uid is not None:
+        return uid != 0
+    # Images' folders are root's, mostly. What another image says of its user is not known.
     return bool(security.get("runAsNonRoot") or security.get("runAsUser"))
 
 
@@ -107,14 +130,16 @@ def lay_sync_over(
     agent: Iterable[JsonObject],
     claim: str,
     secret: str,
+    uid: int | None,
 ) -> None:
     """The dev image and folder; volumes for folders and files, and what fills them.
 
     Args:
         agent: the mounts that the starter needs.
         claim, secret: the claim for folders that are kept, the session's Secret.
+        uid: as for `kept_folders`.
     """
-    kept = kept_folders(entry, container, spec)
+    kept = kept_folders(entry, container, spec, uid=uid)
     for key, value in (
         ("image", entry.image),
         ("imagePullPolicy", entry.image_pull_policy),
@@ -227,11 +252,13 @@ def lies_in_claim(pod: JsonObject, container: str, path: PurePosixPath) -> bool:
     return innermost["name"] in claims
 
 
-def folder_notices(entry: Entry, container: JsonObject, spec: JsonObject) -> tuple[str, ...]:
+def folder_notices(
+    entry: Entry, container: JsonObject, spec: JsonObject, *, uid: int | None
+) -> tuple[str, ...]:
     """What is to be known: folders that do not lie in the image's file system."""
     return tuple(
         f"{folder} cannot be written to by the container's user: it is {Lies.EMPTY.value} of "
         "the pod in development, which begins with what the image has there"
-        for folder, lies in kept_folders(entry, container, spec).items()
+        for folder, lies in kept_folders(entry, container, spec, uid=uid).items()
         if lies is Lies.EMPTY
     )

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from towline._kit.objects import JsonObject
-from towline.manifest.model import Handover, Original
+from towline.manifest.model import Handover, Mode, Original
 
 LABEL_SESSION = "towline.dev/session"
 LABEL_KIND = "towline.dev/kind"
@@ -201,3 +201,4 @@ class Plan:
     made: JsonObject | None = None
     original: Original = Original.REPLACE
     way_back: WayBack | None = None
+    mode: Mode = Mode.HYBRID

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from towline._kit.objects import JsonObject, mutable
 from towline.manifest.model import Entry, InitContainers, Mode, Original
 from towline.payload.pieces import Piece, volume
-from towline.plan.folders import claim_name, lay_sync_over
+from towline.plan.folders import claim_name, image_user, lay_sync_over, variable_key
 from towline.plan.keep import GRACE_S, labels_left
 from towline.plan.model import LABEL_SESSION, MANAGED_BY, AgentPorts, Kind, Names, Observed
 
@@ -58,7 +58,7 @@ def dev_workload(
         _take_identity(observed.workload, metadata, spec)
     _patch_pod(spec, names, parts, arch, entry)
     held = _container(spec, container)
-    _patch_container(held, ports, entry)
+    _patch_container(held, ports, entry, secret=names.secret)
     if entry.mode is Mode.SYNC:
         lay_sync_over(
             spec,
@@ -67,6 +67,7 @@ def dev_workload(
             agent=_agent_mounts()[:2],
             claim=claim_name(observed.kind, observed.name),
             secret=names.secret,
+            uid=image_user(observed.pods, container),
         )
     return {
         "apiVersion": "apps/v1",
@@ -158,8 +159,11 @@ def _patch_pod(
         spec["securityContext"] = {**(spec.get("securityContext") or {}), **pods}
     if any(each.remote < 1024 for each in entry.reverse):
         _allow_low_ports(spec)
-    # The user's own secrets are in the same Secret, and not for every user of the container.
-    items = {"items": [{"key": key, "path": key} for key in SECRET_KEYS]} if entry.secrets else {}
+    # The user's own secrets and variables are in the same Secret in sync mode, and are not
+    # for all who can read the agent's files.
+    items = {}
+    if entry.mode is Mode.SYNC:
+        items = {"items": [{"key": key, "path": key} for key in SECRET_KEYS]}
     mode = 0o440 if (spec.get("securityContext") or {}).get("fsGroup") is not None else 0o444
     spec["volumes"] = [
         *(spec.get("volumes") or []),
@@ -204,7 +208,9 @@ def _agent_mounts() -> list[JsonObject]:
     ]
 
 
-def _patch_container(container: JsonObject, ports: AgentPorts, entry: Entry) -> None:
+def _patch_container(
+    container: JsonObject, ports: AgentPorts, entry: Entry, *, secret: str
+) -> None:
     container["command"] = [f"{FOLDER}/boot/starter"]
     # What the starter or the agent said last is then in the pod's status, readable without logs.
     container["terminationMessagePolicy"] = "FallbackToLogsOnError"
@@ -238,7 +244,8 @@ def _patch_container(container: JsonObject, ports: AgentPorts, entry: Entry) -> 
             for each in entry.external_volumes
         ),
     ]
-    _lay_over(container, entry)
+    # In sync mode envFiles and -e are among them: a Deployment is read by more people.
+    _lay_over(container, entry, secret=secret if entry.mode is Mode.SYNC else None)
 
 
 def _hooks(own: JsonObject, entry: Entry) -> JsonObject:
@@ -256,9 +263,10 @@ def _hooks(own: JsonObject, entry: Entry) -> JsonObject:
     return hooks
 
 
-def _lay_over(container: JsonObject, entry: Entry) -> None:
+def _lay_over(container: JsonObject, entry: Entry, *, secret: str | None) -> None:
     if entry.environment:
-        container["env"] = _with_own_variables(container.get("env") or [], entry)
+        env = container.get("env") or []
+        container["env"] = _with_own_variables(env, entry, secret=secret)
     resources = container.get("resources") or {}
     for key, wanted in (
         ("limits", entry.resources.limits),
@@ -278,17 +286,30 @@ def _lay_over(container: JsonObject, entry: Entry) -> None:
         }
 
 
-def _with_own_variables(env: list[JsonObject], entry: Entry) -> list[JsonObject]:
+def _with_own_variables(
+    env: list[JsonObject], entry: Entry, *, secret: str | None = None
+) -> list[JsonObject]:
     """The container's `env` with the dev entry's: each in its place, new ones before all.
 
     So that a value of the container that refers to one, `redis://$(DB_HOST)`, has it: a
     reference sees only what is defined before it.
+
+    Args:
+        secret: the Secret that has the values; None puts them into the pod's spec.
     """
     # The kubelet would expand `$(NAME)` in a value; the manifest's are final. `$$` is a dollar.
-    own = {
+    own: dict[str, JsonObject] = {
         each.name: {"name": each.name, "value": each.value.replace("$", "$$")}
         for each in entry.environment
     }
+    if secret is not None:
+        own = {
+            each.name: {
+                "name": each.name,
+                "valueFrom": {"secretKeyRef": {"name": secret, "key": variable_key(number)}},
+            }
+            for number, each in enumerate(entry.environment)
+        }
     there = {each["name"] for each in env}
     merged = [made for name, made in own.items() if name not in there]
     for each in env:

@@ -25,7 +25,7 @@ from towline.errors import (
     SessionTaken,
     TowlineError,
 )
-from towline.manifest.model import Entry, Handover, Original
+from towline.manifest.model import Entry, Handover, Mode, Original
 from towline.payload.pieces import Piece, installed
 from towline.plan.build import build_plan
 from towline.plan.model import Observed, Owner, Plan
@@ -157,10 +157,11 @@ def check_allowed(entry: Entry, *, context: str, namespace: str) -> None:
 def check_local_ports(entry: Entry) -> None:
     """See that the ports the command will listen on are free.
 
-    Without a command an IDE may listen there already, and should.
+    Without a command an IDE may listen there already, and should; so may whatever it is
+    for in sync mode, where the command is not here.
     """
     table = listeners()
-    if table is None or entry.command is None:
+    if table is None or entry.command is None or entry.mode is Mode.SYNC:
         return
     busy = {listener.port for listener in table if listener.answers_on_loopback}
     for reverse in entry.reverse:
@@ -246,9 +247,10 @@ async def confirm(
         return
     replicas = observed.ready_replicas
     displaced = f"{replicas} ready replica{'' if replicas == 1 else 's'}"
+    where = "your laptop" if plan.mode is Mode.HYBRID else "your dev pod"
     question = (
         f"{plan.kind} {plan.workload} in namespace {plan.namespace} of context {plan.context}: "
-        f"everyone there will reach your laptop instead of its {displaced}"
+        f"everyone there will reach {where} instead of its {displaced}"
     )
     if unguarded and plan.original is Original.KEEP:
         question += ", and if it dies, the original again: see above"

@@ -117,7 +117,7 @@ async def develop(
                 pod = await running_pod(
                     takeover,
                     api=api,
-                    timeout_s=entry.timeout_s,
+                    timeout_s=entry.resources_timeout_s,
                     may_stop_original=entry.settings.handover is None
                     and plan.original is Original.REPLACE,
                     events=events,

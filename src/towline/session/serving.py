@@ -211,7 +211,7 @@ class Serving:
                 record=self._record,
                 keys=self._keys,
                 pod=pod,
-                timeout_s=self._entry.timeout_s,
+                timeout_s=self._entry.resources_timeout_s,
                 events=self._events,
                 connected=connected,
                 healed=self._healed,

@@ -9,7 +9,7 @@ from towline.environ.dotenv import assignments_of
 from towline.errors import ManifestError
 from towline.manifest import check_files
 from towline.manifest.model import Command, Entry, SecretFile, Variable
-from towline.plan.folders import secret_key
+from towline.plan.folders import secret_key, variable_key
 
 # A Secret holds 1 MiB in all, the session's keys included.
 _SECRETS_BYTES = 1_000_000
@@ -43,16 +43,17 @@ def with_all_variables(entry: Entry, options: tuple[tuple[str, str], ...] = ()) 
 
 
 def secret_files(entry: Entry) -> dict[str, bytes]:
-    """The files of `secrets`, by their keys in the session's Secret.
+    """The files of `secrets` and the variables, by their keys in the session's Secret.
 
     Raises:
         ManifestError: one cannot be read, or all of them are too large.
     """
     files = {secret_key(n): _content(each) for n, each in enumerate(entry.secrets)}
+    files |= {variable_key(n): each.value.encode() for n, each in enumerate(entry.environment)}
     size = sum(map(len, files.values()))
     if size > _SECRETS_BYTES:
         raise ManifestError(
-            f"{entry.secrets[0].place}: {entry.name}: secrets are {size:,} bytes, and "
+            f"{entry.place}: {entry.name}: secrets and variables are {size:,} bytes, and "
             f"{_SECRETS_BYTES:,} fit",
             hint="put what is larger in a synced folder, or in a Secret of your own",
         )

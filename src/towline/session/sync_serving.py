@@ -52,6 +52,7 @@ class SyncServing(Serving):
     _in_step: asyncio.Event
     _folders_in_step: set[int]
     _own_command: Command | None
+    _uid: int
 
     async def serve(self, pod: DevPod, opened: list[Forward], observed: Observed) -> int:
         """Connect, bring the files, run the command, take over, wait for its end, give back."""
@@ -81,6 +82,7 @@ class SyncServing(Serving):
         while True:
             current = await self._link.get()
             try:
+                self._uid = (await current.ssh.control.hello()).uid
                 async with Tasks() as tasks:
                     for number in range(len(self._entry.sync.folders)):
                         tasks.start(self._keep_folder(number, current), name=f"sync {number}")
@@ -140,6 +142,12 @@ class SyncServing(Serving):
                 self._events(Warned(text=f"{text}container's is kept in {event.kept}"))
             case NotSynced():
                 text = f"{event.path} is not synced to the {event.side}: {event.reason}"
+                if event.side == "container" and "permission denied" in event.reason and self._uid:
+                    # An image's user that neither the spec nor the runtime tells of.
+                    text += (
+                        f". With `securityContext: {{runAsUser: {self._uid}}}` in the entry "
+                        f"{folder.remote} is a folder of the pod's that this user can write to"
+                    )
                 self._events(Warned(text=text))
             case Stopped():
                 reasons = "; ".join(halt.text for halt in event.halts)

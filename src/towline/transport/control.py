@@ -35,6 +35,7 @@ class AgentHello:
     hostname: str
     reverse: tuple[ReversePort, ...]
     search: tuple[str, ...] = ()
+    uid: int = 0
 
 
 class AgentError(TowlineError):
@@ -113,6 +114,7 @@ class Control(asyncssh.SSHClientSession[bytes]):
             boot=str(result["boot"]),
             arch=str(result["arch"]),
             hostname=str(result["hostname"]),
+            uid=int(result["uid"]),
             search=tuple(map(str, result.get("search") or ())),
             reverse=tuple(
                 ReversePort(port=int(r["port"]), error=r.get("error") or None)

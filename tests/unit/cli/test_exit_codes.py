@@ -43,6 +43,7 @@ def towline(*words: str, cwd: Path, **environ: str) -> subprocess.CompletedProce
         (MANIFEST, ["up", "-e", "=x"], 2, "K=V is expected"),
         (MANIFEST + "    no-such: 1\n", ["validate"], 3, "towline.yml:6:5: "),
         (MANIFEST.replace("hybrid", "sync"), ["up"], 4, "there is no kubeconfig"),
+        (MANIFEST.replace("hybrid", "sync"), ["up", "--restart-on-change"], 2, "its start"),
         (MANIFEST, ["up"], 4, "there is no kubeconfig"),
         (MANIFEST, ["down"], 4, "there is no kubeconfig"),
         (MANIFEST, ["plan"], 4, "there is no kubeconfig"),

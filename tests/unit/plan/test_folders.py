@@ -23,6 +23,7 @@ from towline.plan.folders import (
     Lies,
     claim_object,
     folder_notices,
+    image_user,
     kept_folders,
     lay_sync_over,
     lies_in_claim,
@@ -47,7 +48,7 @@ def laid_over(
     held |= container or {}
     spec: dict[str, Any] = {"containers": [held], "volumes": [], **(pod or {})}
     agent = [{"name": "towline-boot", "mountPath": "/towline/boot"}]
-    lay_sync_over(spec, held, made, agent=agent, claim="kept", secret="session")
+    lay_sync_over(spec, held, made, agent=agent, claim="kept", secret="session", uid=None)
     return spec, held
 
 
@@ -65,10 +66,31 @@ def test_a_folder_that_cannot_be_written_to_is_one_of_the_pods(
     pod: dict[str, Any], container: dict[str, Any], lies: Lies | None
 ) -> None:
     held = {"securityContext": container}
-    kept = kept_folders(entry(), held, {"securityContext": pod})
+    kept = kept_folders(entry(), held, {"securityContext": pod}, uid=None)
     assert kept == ({} if lies is None else {APP: lies})
-    told = folder_notices(entry(), held, {"securityContext": pod})
+    told = folder_notices(entry(), held, {"securityContext": pod}, uid=None)
     assert len(told) == (lies is not None)
+
+
+@pytest.mark.parametrize(
+    ("uid", "security", "image", "lies"),
+    [
+        (10001, {}, None, Lies.EMPTY),
+        (0, {}, None, None),
+        (0, {"runAsNonRoot": True}, None, None),
+        (10001, {}, "dev:1", None),
+        (10001, {"runAsUser": 0}, None, None),
+    ],
+)
+def test_the_runtime_says_which_user_the_images_is(
+    uid: int, security: dict[str, Any], image: str | None, lies: Lies | None
+) -> None:
+    status = {"name": "api", "user": {"linux": {"uid": uid}}}
+    pods = [{"status": {"containerStatuses": [{"name": "side"}, status]}}]
+    assert image_user(pods, "api") == uid
+    assert image_user(pods, "side") is None
+    made = entry(image=image, security_context=security)
+    assert kept_folders(made, {}, {}, uid=uid) == ({} if lies is None else {APP: lies})
 
 
 def test_the_image_and_user_of_the_dev_container_fill_its_folders() -> None:
@@ -88,10 +110,10 @@ def test_the_image_and_user_of_the_dev_container_fill_its_folders() -> None:
 @pytest.mark.parametrize("mounted", ["/app", "/"])
 def test_a_volume_that_is_there_already_is_used(mounted: str) -> None:
     there = {**READ_ONLY, "volumeMounts": [{"mountPath": mounted}]}
-    assert kept_folders(entry(), READ_ONLY, {})
-    assert not kept_folders(entry(), there, {})
+    assert kept_folders(entry(), READ_ONLY, {}, uid=None)
+    assert not kept_folders(entry(), there, {}, uid=None)
     claim = ExternalVolume(claim="c", mount_path=PurePosixPath(mounted), place=PLACE)
-    assert not kept_folders(entry(external_volumes=(claim,)), READ_ONLY, {})
+    assert not kept_folders(entry(external_volumes=(claim,)), READ_ONLY, {}, uid=None)
 
 
 @pytest.mark.parametrize("kind", ["configMap", "secret", "projected"])
@@ -109,8 +131,8 @@ def test_a_claim_keeps_synced_folders_and_volumes_each_once() -> None:
     inner = APP / "node_modules"
     kept = PersistentVolume(enabled=True, size="1Gi", storage_class="fast", labels={"team": "a"})
     made = entry(persistent_volume=kept, volumes=(inner, CACHE))
-    assert kept_folders(made, {}, {}) == {APP: Lies.CLAIM, CACHE: Lies.CLAIM}
-    assert not kept_folders(replace(made, mode=Mode.HYBRID), {}, {})
+    assert kept_folders(made, {}, {}, uid=None) == {APP: Lies.CLAIM, CACHE: Lies.CLAIM}
+    assert not kept_folders(replace(made, mode=Mode.HYBRID), {}, {}, uid=None)
     spec, held = laid_over(made)
     assert spec["volumes"] == [
         {"name": "towline-folders", "persistentVolumeClaim": {"claimName": "kept"}}

@@ -47,7 +47,10 @@ def plan_of(fields: str, container: dict[str, Any] | None = None) -> Plan:
 def at(pod: dict[str, Any], path: str) -> Any:
     found: Any = pod
     for step in path.split("."):
-        found = found[int(step)] if step.isdigit() else found.get(step)
+        if step.isdigit():
+            found = found[int(step)] if int(step) < len(found) else None
+        else:
+            found = found.get(step)
     return found
 
 
@@ -60,8 +63,10 @@ C = "spec.containers.0"
         ("image: dev:1", f"{C}.image", "dev:1"),
         ("imagePullPolicy: Always", f"{C}.imagePullPolicy", "Always"),
         ("workdir: /app/src", f"{C}.workingDir", "/app/src"),
-        ("environment: {B: '1'}", f"{C}.env.0", {"name": "B", "value": "1"}),
-        ("environment: {A: '$$1'}", f"{C}.env.0", {"name": "A", "value": "$$1"}),
+        ("environment: {B: s3cret}", f"{C}.env.0.name", "B"),
+        ("environment: {B: s3cret}", f"{C}.env.0.valueFrom.secretKeyRef.key", "variable.0"),
+        ("environment: {B: '1', A: '2'}", f"{C}.env.1.valueFrom.secretKeyRef.key", "variable.1"),
+        ("environment: {A: '2'}", f"{C}.env.1", None),
         ("resources: {limits: {cpu: 2}}", f"{C}.resources.limits", {"memory": "1Gi", "cpu": "2"}),
         ("resources: {requests: {cpu: 2}}", f"{C}.resources.requests", {"cpu": "2"}),
         ("securityContext: {runAsUser: 7}", f"{C}.securityContext", {"runAsUser": 7}),
