@@ -2,6 +2,7 @@ package sync
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash"
@@ -39,6 +40,8 @@ type staging struct {
 	file *os.File
 	hash hash.Hash
 	left int64
+	// made of another version, where that is there
+	made *assembly
 }
 
 func newStaging(p *place) *staging {
@@ -65,6 +68,44 @@ func (s *staging) begin(n Named) {
 	}
 }
 
+// beginWithBase begins a file that is made of the version at its path, as far as that goes.
+func (s *staging) beginWithBase(n Named, sums *sums) (lacking []byte) {
+	s.begin(n)
+	if s.now == nil {
+		return binary.BigEndian.AppendUint32(nil, 0)
+	}
+	s.made = &assembly{size: n.Size, sums: sums}
+	_ = s.place.in(n.Path, func(fd int, name string) (err error) {
+		s.made.base, err = openFile(fd, name)
+		return err
+	})
+	lacking, err := s.made.look()
+	s.take(err, func() error { return s.made.known(s) })
+	return lacking
+}
+
+// Write takes what is in the file at hand.
+func (s *staging) Write(content []byte) (int, error) {
+	s.left -= int64(len(content))
+	if s.left < 0 {
+		return 0, errMore
+	}
+	s.hash.Write(content)
+	return s.file.Write(content)
+}
+
+var errMore = errors.New("more came than the file is long")
+
+func (s *staging) take(err error, write func() error) {
+	s.now.err = errors.Join(s.now.err, err)
+	if s.now.err == nil {
+		s.now.err = write()
+	}
+	if s.left <= 0 {
+		s.end()
+	}
+}
+
 func (s *staging) create(path string) error {
 	folder, fd, err := s.place.nearest(path)
 	if err != nil {
@@ -85,17 +126,13 @@ func (s *staging) write(content []byte) {
 	if s.now == nil {
 		return
 	}
-	s.left -= int64(len(content))
-	if s.left < 0 {
-		s.now.err = errors.Join(s.now.err, errors.New("more came than the file is long"))
-	}
-	if s.now.err == nil {
-		s.hash.Write(content)
-		_, s.now.err = s.file.Write(content)
-	}
-	if s.left <= 0 {
-		s.end()
-	}
+	s.take(nil, func() error {
+		if s.made != nil {
+			return s.made.take(content, s)
+		}
+		_, err := s.Write(content)
+		return err
+	})
 }
 
 // end closes the file that is received. One that did not come whole is not used.
@@ -105,6 +142,10 @@ func (s *staging) end() {
 	}
 	one := s.now
 	s.now = nil
+	if s.made != nil {
+		s.made.close()
+		s.made = nil
+	}
 	if s.file == nil {
 		return
 	}

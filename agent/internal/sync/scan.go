@@ -124,7 +124,8 @@ func (t *tree) walk(fd int, path string, inIgnored bool, seen map[string]bool) e
 			continue
 		}
 		if err := t.one(fd, name, join(path, name), seen); err != nil && !isAbsent(err) {
-			t.note(join(path, name), Entry{Kind: Other}, identity{}, false, seen)
+			reason := notSynced("it cannot be read: " + err.Error())
+			t.note(join(path, name), reason, identity{}, false, seen)
 		}
 	}
 	return nil
@@ -161,7 +162,8 @@ func (t *tree) one(fd int, name, path string, seen map[string]bool) error {
 	id := identityOf(&stat)
 	switch {
 	case len(path) > pathAtMost:
-		t.note(path[:pathAtMost], Entry{Kind: Other}, id, false, seen)
+		// It cannot be named; and what was never synced is no deletion.
+		return nil
 	case isFolder:
 		return t.subfolder(fd, name, path, id, seen)
 	case kind == unix.S_IFLNK:
@@ -171,16 +173,24 @@ func (t *tree) one(fd int, name, path string, seen map[string]bool) error {
 		}
 		entry := Entry{Kind: Link, Mtime: id.mtime, Target: target}
 		if !pointsInside(path, target) {
-			entry = Entry{Kind: Other}
+			entry = notSynced("a link that leads out of the folder")
 		}
 		t.note(path, entry, id, false, seen)
 	case kind == unix.S_IFREG:
 		return t.file(fd, name, path, id, seen)
 	default:
-		t.note(path, Entry{Kind: Other}, id, false, seen)
+		t.note(path, notSynced(kindNames[kind]), id, false, seen)
 	}
 	return nil
 }
+
+var kindNames = map[uint32]string{
+	unix.S_IFSOCK: "a socket", unix.S_IFIFO: "a FIFO",
+	unix.S_IFBLK: "a device", unix.S_IFCHR: "a device",
+}
+
+// notSynced is the entry of what is there and stays where it is, with the reason.
+func notSynced(reason string) Entry { return Entry{Kind: Other, Target: reason} }
 
 func (t *tree) subfolder(fd int, name, path string, id identity, seen map[string]bool) error {
 	below, err := openFolder(fd, name)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from towline._kit.tasks import Tasks
-from towline.sync.events import Differed, InStep, Noted, NotSynced, Stopped, Told, shown
+from towline.errors import TowlineError
+from towline.sync.events import Counted, Differed, InStep, Noted, NotSynced, Stopped, Told, shown
 from towline.sync.ignore import RULES, Ignore
-from towline.sync.model import Entry
+from towline.sync.model import Entry, is_other
+from towline.sync.packing import Packing
 from towline.sync.place import Place
 from towline.sync.reconcile import (
     Aside,
@@ -40,6 +42,8 @@ _UNSTABLE_AGAIN_S = 0.3
 _FAILED_AGAIN_S = 10.0
 # The journal is written anew when it is so long, and longer than what it says.
 _JOURNAL_BYTES_AT_MOST = 8 << 20
+# More paths that stay away are told by their number: 10,000 lines help nobody.
+_COMPLAINTS_AT_MOST = 10
 
 OpenStream = Callable[[], AbstractAsyncContextManager[Stream]]
 
@@ -52,12 +56,14 @@ class SyncedFolder:
         remote: an absolute path in the container.
         state: what is kept of the pair on the laptop, for this session alone.
         is_claim: the container's outlives the container.
+        compression: whether contents are packed; None: where the connection is slow.
     """
 
     local: Path
     remote: str
     state: Path
     is_claim: bool = False
+    compression: bool | None = None
 
 
 class Resume:
@@ -83,31 +89,51 @@ class _RulesChanged(Exception):
 
 
 async def keep_in_step(
-    folder: SyncedFolder, *, open_stream: OpenStream, told: Told, resume: Resume
+    folder: SyncedFolder,
+    *,
+    open_stream: OpenStream,
+    told: Told,
+    resume: Resume,
+    was_in_step: bool = False,
 ) -> None:
     """Keep a folder in step until cancelled.
 
     Args:
         open_stream: opens a `towline-sync` channel of the session's connection.
         resume: asked after `Stopped` was told.
+        was_in_step: in this session already: a folder that is gone now stops the sync.
 
     Raises:
         ConnectionLost: the channel ended. Begin again on the next connection: what was
             under way is found out by the merge.
-        SyncHalted: a root is gone, or another one than before.
         TowlineError: one of the folders cannot be used, or an ignore file is wrong.
     """
     while True:
-        ignore = await asyncio.to_thread(read_ignore, folder.local)
-        place = await asyncio.to_thread(Place, folder.local)
         try:
-            await _with_rules(
-                folder, ignore, place, open_stream=open_stream, told=told, resume=resume
-            )
+            ignore = await asyncio.to_thread(read_ignore, folder.local)
+            place = await asyncio.to_thread(_opened, folder.local, was_in_step)
+            was_in_step = True
+            try:
+                await _with_rules(
+                    folder, ignore, place, open_stream=open_stream, told=told, resume=resume
+                )
+            finally:
+                place.close()
         except _RulesChanged:
             told(Noted(text="the ignore rules changed: both folders are looked at anew"))
-        finally:
-            place.close()
+        except SyncHalted as halted:
+            told(Stopped(halts=(halted.halt,)))
+            await resume.wait()
+
+
+def _opened(path: Path, was_in_step: bool) -> Place:
+    try:
+        return Place(path)
+    except TowlineError as error:
+        if not was_in_step:
+            raise
+        reason = Reason.ROOT_NO_FOLDER if path.exists() else Reason.ROOT_GONE
+        raise SyncHalted(Halt(reason, "laptop", error.message)) from error
 
 
 async def _with_rules(
@@ -143,6 +169,7 @@ async def _with_rules(
             told=note,
             news=news,
             is_claim=folder.is_claim,
+            packing=Packing(folder.compression),
         ) as remote:
             await scanning
             store = await asyncio.to_thread(Store, folder.state)
@@ -176,15 +203,21 @@ class _Loop:
         self._told, self._resume = told, resume
         self._place = tree.place
         self._replica = Replica(tree)
-        self._ancestor = Ancestor(remote.incarnation)
+        self._incarnation = f"{remote.incarnation} {tree.place.incarnation}"
+        self._ancestor = Ancestor(self._incarnation)
         self._is_first = True
         self._needs_all = True
-        self._complained: set[tuple[bytes, str]] = set()
+        # What is there and not synced, by side and path, and what could not be done.
+        self._others: dict[tuple[str, bytes], str] = {}
+        self._failed: dict[tuple[str, bytes], str] = {}
+        self._failed_before: dict[tuple[str, bytes], str] = {}
+        self._complaints = 0
+        self._counted: Counted | None = None
         self.dirty: set[bytes] = set()
         self.news = asyncio.Event()
 
     async def run(self) -> None:
-        found, why = await asyncio.to_thread(self._store.load, self._remote.incarnation)
+        found, why = await asyncio.to_thread(self._store.load, self._incarnation)
         if why is not None:
             self._told(Noted(text=why))
         if found is not None:
@@ -194,8 +227,9 @@ class _Loop:
             started = time.monotonic()
             self.news.clear()
             outcome = await self._pass()
-            is_in_step = not (outcome.again_soon or outcome.again_later)
-            if is_in_step and (outcome.in_container or outcome.on_laptop or not is_told):
+            self._count_all()
+            has_changed = outcome.in_container or outcome.on_laptop
+            if not outcome.again_soon and (has_changed or not is_told):
                 is_told = True
                 self._tell(outcome, time.monotonic() - started)
             timeout_s = _FAILED_AGAIN_S if outcome.again_later else None
@@ -211,8 +245,28 @@ class _Loop:
 
     def _tell(self, outcome: _Outcome, seconds: float) -> None:
         self._told(
-            InStep(in_container=outcome.in_container, on_laptop=outcome.on_laptop, seconds=seconds)
+            InStep(
+                in_container=outcome.in_container,
+                on_laptop=outcome.on_laptop,
+                seconds=seconds,
+                not_synced=len(self._others) + len(self._failed),
+            )
         )
+
+    def _count_all(self) -> None:
+        """Tell how things stand, if that is not as it was told."""
+        away = {**self._others, **self._failed}
+        counted = Counted(
+            paths=len(self._ancestor.entries),
+            foreign=len(self._ancestor.foreign),
+            not_synced=tuple(
+                NotSynced(path=shown(path), side=side, reason=reason)
+                for (side, path), reason in away.items()
+            ),
+        )
+        if counted != self._counted:
+            self._counted = counted
+            self._told(counted)
 
     async def _pass(self) -> _Outcome:
         await self._look()
@@ -230,6 +284,7 @@ class _Loop:
         unkept = await self._keep(merge)
         await self._do_there(merge, unkept, outcome)
         await self._do_here(merge, outcome)
+        self._end_complaints()
         await self._save(merge, outcome)
         return outcome
 
@@ -262,6 +317,8 @@ class _Loop:
 
     async def _merged(self, *, accepts: bool = False) -> Merge:
         paths = self._tree.changed | self._remote.changed
+        self._note_others("laptop", self._tree.changed, self._tree.entries)
+        self._note_others("container", self._remote.changed, self._remote.entries)
         self._tree.changed.clear()
         self._remote.changed.clear()
         sides = self._ancestor.entries, self._tree.entries, self._remote.entries
@@ -285,8 +342,26 @@ class _Loop:
                     accept_deletions=accepts,
                 )
             )
+            # Each failure needs all: those that are not met again are over.
+            self._failed_before, self._failed = self._failed, {}
         self._needs_all = False
         return merge
+
+    def _note_others(self, side: str, paths: set[bytes], entries: Mapping[bytes, Entry]) -> None:
+        """Tell what there is that is not synced, each thing once."""
+        for path in paths:
+            entry = entries.get(path)
+            is_ours = path in self._tree.entries or path in self._ancestor.entries
+            if not is_other(entry) or not is_ours:
+                # What only the image has of these concerns nobody.
+                self._others.pop((side, path), None)
+                continue
+            assert entry is not None
+            reason = entry.target.decode(errors="replace")
+            if self._others.get((side, path)) != reason:
+                self._others[(side, path)] = reason
+                self._complain(path, side, reason)
+        self._end_complaints()
 
     async def _keep(self, merge: Merge) -> set[bytes]:
         """Fetch what a first sync replaces; returns what did not come."""
@@ -322,7 +397,9 @@ class _Loop:
 
     async def _do_here(self, merge: Merge, outcome: _Outcome) -> None:
         for batch in batches(merge.laptop):
-            missing = await stage_here(batch, replica=self._replica, remote=self._remote)
+            missing = await stage_here(
+                batch, replica=self._replica, remote=self._remote, place=self._place
+            )
             results = await asyncio.to_thread(self._change, batch, missing)
             done = self._count(batch, results, "laptop", outcome)
             outcome.on_laptop += len(done)
@@ -353,7 +430,6 @@ class _Loop:
             if status == Status.DONE:
                 done.append(change)
                 outcome.settled[change.path] = change.new
-                self._complained -= {each for each in self._complained if each[0] == change.path}
             elif status == Status.HOLDS:
                 # What stays in the folder is in nobody's way: the folder is the side's own
                 # now, or goes beside if something else is to be there.
@@ -370,15 +446,22 @@ class _Loop:
         self._needs_all = True
         self.dirty.add(path)
         if status == Status.FAILED and "while it was sent" not in text:
-            self._complain(path, side, text)
+            self._failed[(side, path)] = text
+            if self._failed_before.get((side, path)) != text:
+                self._complain(path, side, text)
             outcome.again_later = True
         else:
             outcome.again_soon = True
 
     def _complain(self, path: bytes, side: str, text: str) -> None:
-        if (path, text) not in self._complained:
-            self._complained.add((path, text))
+        self._complaints += 1
+        if self._complaints <= _COMPLAINTS_AT_MOST:
             self._told(NotSynced(path=shown(path), side=side, reason=text))
+
+    def _end_complaints(self) -> None:
+        more, self._complaints = self._complaints - _COMPLAINTS_AT_MOST, 0
+        if more > 0:
+            self._told(Noted(text=f"{more} more are not synced: `towline sync` lists them"))
 
     async def _save(self, merge: Merge, outcome: _Outcome) -> None:
         foreign = merge.foreign | outcome.became_foreign

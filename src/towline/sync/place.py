@@ -67,6 +67,14 @@ class Place:
         """The path, for calls that want all of it."""
         return os.fsencode(self.path)
 
+    @property
+    def incarnation(self) -> str:
+        """Another folder at the same path has another one.
+
+        Without the device: some systems number theirs anew at each start.
+        """
+        return f"{self._opened[1]:x}"
+
     def close(self) -> None:
         """Give the descriptor back."""
         os.close(self._fd)

@@ -41,7 +41,20 @@ _YOUNG_NS = 2_000_000_000
 # Temporary files that nobody wrote to for so long are of a client that died.
 _LEFTOVER_S = 60.0
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-_OTHER = Entry(Kind.OTHER)
+
+
+def _not_synced(reason: str) -> Entry:
+    return Entry(Kind.OTHER, target=reason.encode())
+
+
+_OTHER = _not_synced("it cannot be read now")
+_LEADS_OUT = _not_synced("a link that leads out of the folder")
+_KINDS = {
+    stat.S_IFSOCK: _not_synced("a socket"),
+    stat.S_IFIFO: _not_synced("a FIFO"),
+    stat.S_IFBLK: _not_synced("a device"),
+    stat.S_IFCHR: _not_synced("a device"),
+}
 
 
 def read_ignore(root: Path) -> Ignore:
@@ -196,7 +209,8 @@ class LaptopTree:
                     self._one(item.path, below, item.stat(follow_symlinks=False), seen)
                 except OSError as error:
                     if error.errno not in _ABSENT:
-                        self._note(below, _OTHER, None, seen)
+                        reason = _not_synced(f"it cannot be read: {error.strerror}")
+                        self._note(below, reason, None, seen)
 
     def _one(self, full: bytes, path: bytes, found: os.stat_result, seen: set[bytes]) -> None:
         is_folder = stat.S_ISDIR(found.st_mode)
@@ -216,11 +230,11 @@ class LaptopTree:
             target = os.readlink(full)  # noqa: PTH115
             link = Entry(Kind.LINK, mtime_ns=found.st_mtime_ns, target=target)
             is_inside = points_inside(path, target)
-            self._note(path, link if is_inside else _OTHER, identity(found), seen)
+            self._note(path, link if is_inside else _LEADS_OUT, identity(found), seen)
         elif stat.S_ISREG(found.st_mode):
             self._file(full, path, identity(found), seen)
         else:
-            self._note(path, _OTHER, None, seen)
+            self._note(path, _KINDS.get(stat.S_IFMT(found.st_mode), _OTHER), None, seen)
 
     def _file(self, full: bytes, path: bytes, now: Identity, seen: set[bytes]) -> None:
         was = self._known.get(path)
