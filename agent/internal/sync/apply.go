@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -37,7 +38,7 @@ type staging struct {
 	files map[string]*stagedFile
 	// the one that is received
 	now  *stagedFile
-	file *os.File
+	fd   int
 	hash hash.Hash
 	left int64
 	// made of another version, where that is there
@@ -45,7 +46,7 @@ type staging struct {
 }
 
 func newStaging(p *place) *staging {
-	return &staging{place: p, files: map[string]*stagedFile{}}
+	return &staging{place: p, fd: -1, files: map[string]*stagedFile{}}
 }
 
 // room gives how many bytes can be staged, as far as that can be known.
@@ -91,7 +92,14 @@ func (s *staging) Write(content []byte) (int, error) {
 		return 0, errMore
 	}
 	s.hash.Write(content)
-	return s.file.Write(content)
+	for at := 0; at < len(content); {
+		n, err := unix.Write(s.fd, content[at:])
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return at, err
+		}
+		at += max(n, 0)
+	}
+	return len(content), nil
 }
 
 var errMore = errors.New("more came than the file is long")
@@ -112,13 +120,14 @@ func (s *staging) create(path string) error {
 		return err
 	}
 	defer unix.Close(fd)
+	s.place.remember(folder, fd)
 	name := s.place.nextTemporary()
 	opened, err := unix.Openat(fd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return err
 	}
 	s.now.folder, s.now.name = folder, name
-	s.file = os.NewFile(uintptr(opened), name)
+	s.fd = opened
 	return nil
 }
 
@@ -146,23 +155,29 @@ func (s *staging) end() {
 		s.made.close()
 		s.made = nil
 	}
-	if s.file == nil {
+	if s.fd < 0 {
 		return
 	}
 	if one.err == nil && (s.left != 0 || [32]byte(s.hash.Sum(nil)) != one.entry.Digest) {
 		one.err = errors.New("it changed while it was sent")
 	}
 	// The time last: writing sets it.
-	times := []unix.Timespec{unix.NsecToTimespec(one.entry.Mtime), unix.NsecToTimespec(one.entry.Mtime)}
 	if one.err == nil {
-		one.err = errors.Join(s.file.Chmod(mode(0o644, one.entry.Executable)), futimens(s.file, times))
+		permissions := uint32(mode(0o644, one.entry.Executable))
+		one.err = errors.Join(unix.Fchmod(s.fd, permissions), futimens(s.fd, one.entry.Mtime))
 	}
-	one.err = errors.Join(one.err, s.file.Close())
-	s.file = nil
+	one.err = errors.Join(one.err, unix.Close(s.fd))
+	s.fd = -1
 }
 
-func futimens(file *os.File, times []unix.Timespec) error {
-	return unix.UtimesNanoAt(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", file.Fd()), times, 0)
+// futimens is utimensat without a path, which the library does not have.
+func futimens(fd int, mtime int64) error {
+	times := [2]unix.Timespec{unix.NsecToTimespec(mtime), unix.NsecToTimespec(mtime)}
+	_, _, code := unix.Syscall6(unix.SYS_UTIMENSAT, uintptr(fd), 0, uintptr(unsafe.Pointer(&times)), 0, 0, 0)
+	if code != 0 {
+		return code
+	}
+	return nil
 }
 
 // mode gives permissions with those to execute set or taken where reading is allowed.
@@ -200,6 +215,7 @@ type applying struct {
 
 // aside gives the container's version of a conflict another name.
 func (a *applying) aside(n Named, beside string, stays bool) error {
+	a.tree.place.forgetLast()
 	if !staysInside(n.Path) || !staysInside(beside) || parent(beside) != parent(n.Path) {
 		return fmt.Errorf("%q is not beside %q", beside, n.Path)
 	}
@@ -270,7 +286,11 @@ func (a *applying) change(path string, was, wanted Entry) error {
 	if !staysInside(path) || a.ignore.never(path) {
 		return fmt.Errorf("%q is not a path of this folder", path)
 	}
+	if was.Kind == Folder || wanted.Kind == Folder {
+		a.tree.place.forgetLast()
+	}
 	return a.tree.place.in(path, func(fd int, name string) error {
+		a.tree.place.remember(parent(path), fd)
 		now, id, err := a.peek(fd, name, path)
 		if err != nil {
 			return err

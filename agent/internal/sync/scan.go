@@ -3,7 +3,6 @@ package sync
 import (
 	"crypto/sha256"
 	"errors"
-	"io"
 	"os"
 	"sort"
 	"strings"
@@ -42,7 +41,9 @@ type tree struct {
 	// unstable files changed while they were read.
 	unstable map[string]bool
 	watched  func(folder string, fd int)
-	buffer   []byte
+	// trustsYoung: a file's identity says enough now, though it was hashed just now.
+	trustsYoung bool
+	buffer      []byte
 }
 
 func newTree(p *place, ignore *Ignore) *tree {
@@ -228,15 +229,15 @@ func identityOf(stat *unix.Stat_t) identity {
 
 func (t *tree) file(fd int, name, path string, id identity, seen map[string]bool) error {
 	was := t.entries[path]
-	if was != nil && was.Kind == File && was.identity == id && !was.young {
+	if was != nil && was.Kind == File && was.identity == id && (!was.young || t.trustsYoung) {
 		seen[path] = true
 		return nil
 	}
-	opened, err := openFile(fd, name)
+	opened, err := openRaw(fd, name)
 	if err != nil {
 		return err
 	}
-	defer opened.Close()
+	defer unix.Close(opened)
 	digest, now, stable, err := t.digest(opened)
 	if err != nil {
 		return err
@@ -260,36 +261,56 @@ func (t *tree) file(fd int, name, path string, id identity, seen map[string]bool
 
 // openFile opens a regular file; one that became a FIFO meanwhile does not block.
 func openFile(fd int, name string) (*os.File, error) {
-	opened, err := unix.Openat(fd, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	opened, err := openRaw(fd, name)
 	if err != nil {
 		return nil, err
-	}
-	var stat unix.Stat_t
-	if err := unix.Fstat(opened, &stat); err != nil || stat.Mode&unix.S_IFMT != unix.S_IFREG {
-		_ = unix.Close(opened)
-		return nil, errors.Join(err, unix.EINVAL)
 	}
 	return os.NewFile(uintptr(opened), name), nil
 }
 
+// openRaw is for the many: an os.File asks the kernel whether it could be polled.
+func openRaw(fd int, name string) (int, error) {
+	opened, err := unix.Openat(fd, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	var stat unix.Stat_t
+	if err := unix.Fstat(opened, &stat); err != nil || stat.Mode&unix.S_IFMT != unix.S_IFREG {
+		_ = unix.Close(opened)
+		return -1, errors.Join(err, unix.EINVAL)
+	}
+	return opened, nil
+}
+
 // digest reads a file as long as it was at the beginning; one that grows for ever ends, too.
-func (t *tree) digest(file *os.File) (sum [32]byte, now identity, stable bool, err error) {
+func (t *tree) digest(fd int) (sum [32]byte, now identity, stable bool, err error) {
 	var before, after unix.Stat_t
-	if err = unix.Fstat(int(file.Fd()), &before); err != nil {
+	if err = unix.Fstat(fd, &before); err != nil {
 		return
 	}
 	hash := sha256.New()
-	n, err := io.CopyBuffer(hash, struct{ io.Reader }{io.LimitReader(file, before.Size)}, t.buffer)
-	if err != nil {
-		return
+	left := before.Size
+	for left > 0 {
+		n, err := unix.Read(fd, t.buffer[:min(left, int64(len(t.buffer)))])
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return sum, now, false, err
+		}
+		if n == 0 {
+			break
+		}
+		hash.Write(t.buffer[:n])
+		left -= int64(n)
 	}
-	if err = unix.Fstat(int(file.Fd()), &after); err != nil {
+	if err = unix.Fstat(fd, &after); err != nil {
 		return
 	}
 	hash.Sum(sum[:0])
 	now = identityOf(&after)
 	first := identityOf(&before)
-	return sum, now, first == now && n == before.Size, nil
+	return sum, now, first == now && left == 0, nil
 }
 
 func (t *tree) note(path string, entry Entry, id identity, young bool, seen map[string]bool) {

@@ -55,6 +55,7 @@ type session struct {
 	tree    *tree
 	staging *staging
 	watcher *watcher
+	// dirty paths; true: only renamed to, by us as a rule.
 	dirty   map[string]bool
 	largeAt map[string]time.Time
 	soon    *time.Timer
@@ -195,6 +196,8 @@ func (s *session) loop() error {
 }
 
 func (s *session) gather(seen []event) {
+	// A folder may have been moved.
+	s.place.forgetLast()
 	for _, each := range seen {
 		if each.isOpen {
 			if len(s.open) == 0 {
@@ -206,7 +209,8 @@ func (s *session) gather(seen []event) {
 			continue
 		}
 		delete(s.open, each.path)
-		s.dirty[each.path] = true
+		only, isDirty := s.dirty[each.path]
+		s.dirty[each.path] = each.isMoved && (only || !isDirty)
 		s.soon.Reset(together)
 	}
 }
@@ -218,7 +222,7 @@ func (s *session) closeWritten() {
 			continue
 		}
 		delete(s.open, path)
-		s.dirty[path] = true
+		s.dirty[path] = false
 		s.soon.Reset(together)
 	}
 	if len(s.open) > 0 {
@@ -263,17 +267,21 @@ func (s *session) lookAtDirty() error {
 		return err
 	}
 	later := false
-	for path := range s.dirty {
+	for path, isOnlyMoved := range s.dirty {
 		if s.isTooSoon(path) {
 			later = true
 			continue
 		}
 		delete(s.dirty, path)
+		// What we renamed ourselves need not be read again, however young it is: whoever
+		// writes to it is told of by an event of its own.
+		s.tree.trustsYoung = isOnlyMoved
 		s.tree.look(path)
+		s.tree.trustsYoung = false
 	}
 	for path := range s.tree.unstable {
 		delete(s.tree.unstable, path)
-		s.dirty[path] = true
+		s.dirty[path] = false
 		later = true
 	}
 	if later {
@@ -389,6 +397,8 @@ func (s *session) commit(asked *reading) error {
 		return err
 	}
 	s.staging.end()
+	// What was staged may have been long ago.
+	s.place.forgetLast()
 	applying := &applying{s.tree, s.staging}
 	count := asked.u32()
 	answer := binary.BigEndian.AppendUint32(nil, uint32(count))
@@ -402,6 +412,7 @@ func (s *session) commit(asked *reading) error {
 		answer = short(append(answer, status), text)
 	}
 	s.staging.discard()
+	s.place.forgetLast()
 	if err := s.out.frame(frameDone, answer); err != nil {
 		return err
 	}
@@ -489,7 +500,7 @@ func (s *session) fetch(asked *reading) error {
 func (s *session) send(named Named, base *sums) error {
 	file, err := s.opened(named)
 	if err != nil {
-		s.dirty[named.Path] = true
+		s.dirty[named.Path] = false
 		s.soon.Reset(together)
 		return s.out.frame(frameFetched, short([]byte{isOther}, err.Error()))
 	}

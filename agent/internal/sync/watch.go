@@ -18,10 +18,12 @@ const watchFor = unix.IN_CREATE | unix.IN_MODIFY | unix.IN_CLOSE_WRITE | unix.IN
 // eventsAhead of batches that wait for the session, which may be hashing.
 const eventsAhead = 64
 
-// event is a path to look at again; isOpen: its writer still has it open.
+// event is a path to look at again. isOpen: its writer still has it open. isMoved: it was
+// renamed to that, which tells nothing that stat does not.
 type event struct {
-	path   string
-	isOpen bool
+	path    string
+	isOpen  bool
+	isMoved bool
 }
 
 // watcher tells which paths to look at again. An empty path is all of them.
@@ -113,10 +115,10 @@ func (w *watcher) paths(events []byte) []event {
 			}
 		}
 		isOpen := mask&(unix.IN_MODIFY|unix.IN_CREATE) != 0 && mask&unix.IN_ISDIR == 0
-		one := event{path, isOpen}
+		one := event{path, isOpen, mask&^unix.IN_MOVED_TO == 0}
 		if ok && !seen[one] {
 			// In order: what was closed may be opened again.
-			delete(seen, event{path, !isOpen})
+			delete(seen, event{path: path, isOpen: !isOpen})
 			seen[one] = true
 			paths = append(paths, one)
 		}

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from towline._kit.tasks import Tasks
 from towline.errors import TowlineError
+from towline.sync import hashes
 from towline.sync.events import Counted, Differed, InStep, Noted, NotSynced, Stopped, Told, shown
 from towline.sync.ignore import RULES, Ignore
 from towline.sync.model import Entry, is_other
@@ -147,6 +148,8 @@ async def _with_rules(
 ) -> None:
     news = asyncio.Event()
     tree = LaptopTree(place, ignore)
+    store = await asyncio.to_thread(Store, folder.state)
+    tree.cached = await asyncio.to_thread(hashes.load, store.hashes)
     dirty: set[bytes] = set()
 
     def note(text: str) -> None:
@@ -172,13 +175,23 @@ async def _with_rules(
             packing=Packing(folder.compression),
         ) as remote:
             await scanning
-            store = await asyncio.to_thread(Store, folder.state)
+            if tree.hashed:
+                await asyncio.to_thread(_keep_hashes, tree, store)
+            hashed = tree.hashed
             try:
                 loop = _Loop(tree=tree, remote=remote, store=store, told=told, resume=resume)
                 loop.dirty, loop.news = dirty, news
                 await loop.run()
             finally:
                 store.close()
+                if tree.hashed > hashed:
+                    _keep_hashes(tree, store)
+
+
+def _keep_hashes(tree: LaptopTree, store: Store) -> None:
+    # Without them the next start takes longer, and nothing else.
+    with suppress(TowlineError):
+        hashes.save(store.hashes, tree.hashes())
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from towline.errors import ManifestError
+from towline.sync.hashes import Hashes, packed
 from towline.sync.ignore import (
     GIT_NAME,
     OWN_NAME,
@@ -96,6 +97,8 @@ class LaptopTree:
         changed: paths whose entries became others since somebody last took them.
         watched: told of each folder before it is read.
         unstable: files that changed while they were read: to be looked at again.
+        cached: digests of an earlier session, for the first scan.
+        hashed: how many files were read so far.
     """
 
     def __init__(self, place: Place, ignore: Ignore) -> None:
@@ -105,6 +108,8 @@ class LaptopTree:
         self.changed: set[bytes] = set()
         self.unstable: set[bytes] = set()
         self.watched: Callable[[bytes, bytes], None] = lambda path, full: None
+        self.cached: Hashes = {}
+        self.hashed = 0
         self._known: dict[bytes, tuple[Identity, bool]] = {}
         self._stays_away = Ignore()
         self._git_files: dict[bytes, bytes] = {}
@@ -115,6 +120,17 @@ class LaptopTree:
         self._walk(self.place.name, b"", seen)
         for path in self.entries.keys() - seen:
             self._forget(path)
+        # Each of them was asked for, or is gone.
+        self.cached = {}
+
+    def hashes(self) -> bytes:
+        """The digests that an identity is enough for, to be kept."""
+        entries = self.entries
+        return packed(
+            (path, known, entries[path].digest)
+            for path, (known, is_young) in self._known.items()
+            if not is_young and entries[path].kind is Kind.FILE
+        )
 
     def look(self, path: bytes) -> None:
         """Look at one path anew, and at what is below it."""
@@ -241,6 +257,13 @@ class LaptopTree:
         if was == (now, False) and self.entries[path].kind is Kind.FILE:
             seen.add(path)
             return
+        kept = self.cached.get(path)
+        if kept is not None and kept[0] == now:
+            entry = Entry(Kind.FILE, bool(now.mode & 0o100), now.mtime_ns, now.size, kept[1])
+            self._note(path, entry, now, seen)
+            self._known[path] = (now, False)
+            return
+        self.hashed += 1
         fd = open_file(full)
         try:
             content, now, is_at_rest = digest(fd)
