@@ -80,17 +80,23 @@ func (t *tree) look(path string) {
 		}
 	}
 	seen := map[string]bool{}
+	var was *known
+	if now := t.entries[path]; now != nil {
+		before := *now
+		was = &before
+	}
 	err := t.place.in(path, func(folder int, name string) error {
 		return t.one(folder, name, path, seen)
 	})
-	was := t.entries[path]
 	if err != nil && !isAbsent(err) && was != nil {
 		return // a folder above cannot be read: nothing is known of this one
 	}
-	if was == nil && len(seen) == 0 {
-		return
-	}
-	if was != nil && was.Kind != Folder && seen[path] && t.entries[path].Kind != Folder {
+	if was == nil || was.Kind != Folder {
+		// Only a folder had anything below it; to go through all paths for each of many new
+		// files takes seconds.
+		if was != nil && !seen[path] {
+			t.forget(path)
+		}
 		return
 	}
 	below := path + "/"

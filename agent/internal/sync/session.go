@@ -8,9 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -55,7 +58,7 @@ type session struct {
 	tree    *tree
 	staging *staging
 	watcher *watcher
-	// dirty paths; true: only renamed to, by us as a rule.
+	// dirty paths; true: they only got that name, from us as a rule.
 	dirty   map[string]bool
 	largeAt map[string]time.Time
 	soon    *time.Timer
@@ -210,7 +213,7 @@ func (s *session) gather(seen []event) {
 		}
 		delete(s.open, each.path)
 		only, isDirty := s.dirty[each.path]
-		s.dirty[each.path] = each.isMoved && (only || !isDirty)
+		s.dirty[each.path] = each.isNamed && (only || !isDirty)
 		s.soon.Reset(together)
 	}
 }
@@ -267,17 +270,26 @@ func (s *session) lookAtDirty() error {
 		return err
 	}
 	later := false
-	for path, isOnlyMoved := range s.dirty {
+	paths := slices.Sorted(maps.Keys(s.dirty))
+	looked, lookedTrusting := "", false
+	for _, path := range paths {
 		if s.isTooSoon(path) {
 			later = true
 			continue
 		}
+		isNamed := s.dirty[path]
 		delete(s.dirty, path)
+		if looked != "" && strings.HasPrefix(path, looked) && (isNamed || !lookedTrusting) {
+			continue // with the folder that it is in
+		}
 		// What we renamed ourselves need not be read again, however young it is: whoever
 		// writes to it is told of by an event of its own.
-		s.tree.trustsYoung = isOnlyMoved
+		s.tree.trustsYoung = isNamed
 		s.tree.look(path)
 		s.tree.trustsYoung = false
+		if entry := s.tree.entries[path]; entry != nil && entry.Kind == Folder {
+			looked, lookedTrusting = path+"/", isNamed
+		}
 	}
 	for path := range s.tree.unstable {
 		delete(s.tree.unstable, path)

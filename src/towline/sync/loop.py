@@ -35,8 +35,9 @@ from towline.sync.transfer import batches, keep, stage_here, stage_there
 from towline.sync.watch import watching
 from towline.transport.subsystem import Stream
 
-# More changed paths than this are found by one walk.
+# More changed paths than this, or than a part of all, are found by one walk.
 _LOOKS_AT_MOST = 200
+_LOOKS_SHARE = 4
 # A file that changed while it was read is read again then.
 _UNSTABLE_AGAIN_S = 0.3
 # What could not be done is tried again: rights and room come back without a word.
@@ -317,7 +318,8 @@ class _Loop:
         if became is not None:
             return became
         try:
-            if b"" in paths or len(paths) > _LOOKS_AT_MOST:
+            at_most = max(_LOOKS_AT_MOST, len(self._tree.entries) // _LOOKS_SHARE)
+            if b"" in paths or len(paths) > at_most:
                 self._tree.scan()
             else:
                 for path in paths:

@@ -186,8 +186,6 @@ def reconcile_paths(
     A save must not cost a walk over 20,000 entries.
     """
     paths = sorted(set(paths), key=tree_order)
-    if len(paths) > _DELETIONS_UNASKED:
-        return None
     trees = (ancestor, laptop, container)
     decided = {}
     for path in paths:
@@ -205,7 +203,7 @@ def reconcile_paths(
             return None
     merge = _changes(paths, decided, ancestor, laptop, container, foreign)
     if any(change.new is None for change in (*merge.laptop, *merge.container)):
-        # An emptied root is seen by its whole.
+        # An emptied root, and many deletions, are seen by the whole.
         return None
     return merge
 

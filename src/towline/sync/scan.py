@@ -140,6 +140,7 @@ class LaptopTree:
         if self.ignore.hides(path, is_folder=False) and self.ignore.hides(path, is_folder=True):
             return
         seen: set[bytes] = set()
+        was = self.entries.get(path)
         try:
             with self.place.folder(parent(path)) as folder:
                 name = path[path.rfind(b"/") + 1 :]
@@ -148,11 +149,11 @@ class LaptopTree:
         except OSError as error:
             if error.errno not in _ABSENT:
                 return  # nothing can be known of it now
-        was = self.entries.get(path)
-        if was is None and not seen:
-            return
-        if was is not None and was.kind is not Kind.FOLDER and path in seen and len(seen) == 1:
-            # A file, before and now; only a folder has anything below it.
+        if was is None or was.kind is not Kind.FOLDER:
+            # Only a folder had anything below it; and to go through all paths for each of
+            # many new files takes seconds.
+            if was is not None and path not in seen:
+                self._forget(path)
             return
         below = path + b"/"
         for each in [p for p in self.entries if p == path or p.startswith(below)]:
