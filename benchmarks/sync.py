@@ -83,9 +83,8 @@ def make_tree(root: Path, *, count: int, size: int) -> None:
     for number in range(count):
         folder = root / f"d{number % 97}/s{number % 7}"
         folder.mkdir(parents=True, exist_ok=True)
-        start = chance.randrange(len(words) - 40)
-        text = b" ".join(words[start : start + 40]) + b"\n%d\n" % number
-        (folder / f"f{number}.py").write_bytes((text * (each // len(text) + 1))[:each])
+        text = b" ".join(chance.choices(words, k=each // 12))
+        (folder / f"f{number}.py").write_bytes(text[:each])
 
 
 class Tool(ABC):
@@ -335,7 +334,8 @@ class Syncthing(Tool):
         subprocess.run(["chown", "-R", "10001:10001", target], check=True)
         began = time.perf_counter()
         words = ["syncthing", "serve", "--no-browser", "--no-restart"]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        log = (bench.folder / "syncthing.log").open("w")
+        quiet = {"stdout": log, "stderr": log}
         self._all = [
             subprocess.Popen(
                 [*bench.kubectl, "exec", pod, "--", *words, "--home=/tmp/st"], **quiet
@@ -520,8 +520,8 @@ def main() -> int:
                 make_tree(local, count=count, size=size_bytes)
                 time.sleep(2.5)
                 tool = TOOLS[each](bench, local)
-                tool.begin()
                 try:
+                    tool.begin()
                     if count == SMALL:
                         row = f"first sync, {SMALL:,} files, 8 MB"
                         wait_for(lambda tool=tool: all_alike(tool), "the first sync", within_s=300)

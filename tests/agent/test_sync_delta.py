@@ -52,6 +52,12 @@ async def test_of_a_large_file_only_what_changed_goes_over(
         await costs(600_000)
         content[:] = content[SIZE // 3 :] + content[: SIZE // 3]
         await costs(200_000)
+        # A file that repeats itself, a byte further each time.
+        part = bytes(content[:1_000_000])
+        content[:] = b"".join(part[number:] + part[:number] for number in range(24))
+        await costs(2_000_000)
+        content[SIZE // 3] ^= 1
+        await costs(200_000)
 
 
 async def test_a_large_file_that_is_another_altogether_goes_over_whole(

@@ -22,6 +22,8 @@ const (
 	blockAtMost   = 4 << 20
 	rollingBuffer = 1 << 20
 	adlerModulus  = 65521
+	// sentAnyway: so little is not looked for at other offsets.
+	sentAnyway = 256 << 10
 )
 
 type sums struct {
@@ -158,10 +160,10 @@ func (a *assembly) look() (lacking []byte, err error) {
 	for each := range a.from {
 		a.from[each] = -1
 	}
-	if a.base != nil {
+	if a.base != nil && a.inPlace()*a.sums.block > sentAnyway {
 		err = a.sums.roll(a.base, func([]byte) error { return nil }, func(found []int32, offset int64) error {
 			for _, each := range found {
-				if int(each) < len(a.from) && a.length(int(each)) == int64(a.sums.block) {
+				if int(each) < len(a.from) && a.from[each] < 0 && a.length(int(each)) == int64(a.sums.block) {
 					a.from[each] = offset
 				}
 			}
@@ -183,6 +185,26 @@ func (a *assembly) look() (lacking []byte, err error) {
 	}
 	binary.BigEndian.PutUint32(lacking, count)
 	return lacking, err
+}
+
+// inPlace finds the blocks that are where they were, as after most changes; it gives how
+// many are not. First, since in a file that repeats itself rolling may go from one match to
+// the next and miss the places of the blocks that it looks for.
+func (a *assembly) inPlace() (lacking int) {
+	buffer := make([]byte, a.sums.block)
+	for each := range a.from {
+		offset := int64(each) * int64(a.sums.block)
+		if each < len(a.sums.strong) && a.length(each) == int64(a.sums.block) {
+			n, _ := a.base.ReadAt(buffer, offset)
+			whole := sha256.Sum256(buffer[:n])
+			if n == len(buffer) && a.sums.strong[each] == [8]byte(whole[:8]) {
+				a.from[each] = offset
+				continue
+			}
+		}
+		lacking++
+	}
+	return lacking
 }
 
 // known writes the blocks that the base has, up to the next one that must come.
