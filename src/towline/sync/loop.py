@@ -15,7 +15,7 @@ from towline.errors import TowlineError
 from towline.sync import hashes
 from towline.sync.events import Counted, Differed, InStep, Noted, NotSynced, Stopped, Told, shown
 from towline.sync.ignore import RULES, Ignore
-from towline.sync.model import Entry, is_other
+from towline.sync.model import Entry, is_folder, is_other
 from towline.sync.packing import Packing
 from towline.sync.place import Place
 from towline.sync.reconcile import (
@@ -32,7 +32,7 @@ from towline.sync.replica import Replica, Status
 from towline.sync.scan import LaptopTree, read_ignore
 from towline.sync.store import Ancestor, Store, update
 from towline.sync.transfer import batches, keep, stage_here, stage_there
-from towline.sync.watch import watching
+from towline.sync.watch import watches_allowed, watches_text, watching
 from towline.transport.subsystem import Stream
 
 # More changed paths than this, or than a part of all, are found by one walk.
@@ -179,6 +179,9 @@ async def _with_rules(
             if tree.hashed:
                 await asyncio.to_thread(_keep_hashes, tree, store)
             hashed = tree.hashed
+            folders = 1 + sum(is_folder(entry) for entry in tree.entries.values())
+            if (text := watches_text(folders, watches_allowed())) is not None:
+                note(text)
             try:
                 loop = _Loop(tree=tree, remote=remote, store=store, told=told, resume=resume)
                 loop.dirty, loop.news = dirty, news

@@ -58,6 +58,23 @@ _KINDS = {
 }
 
 
+def kind_of(full: bytes, path: bytes, mode: int) -> tuple[Kind, str]:
+    """What is at a path, and for what is not synced why; blocking.
+
+    Raises:
+        OSError: a link cannot be read.
+    """
+    if stat.S_ISDIR(mode):
+        return Kind.FOLDER, ""
+    if stat.S_ISREG(mode):
+        return Kind.FILE, ""
+    if stat.S_ISLNK(mode):
+        if points_inside(path, os.readlink(full)):  # noqa: PTH115
+            return Kind.LINK, ""
+        return Kind.OTHER, _LEADS_OUT.target.decode()
+    return Kind.OTHER, _KINDS.get(stat.S_IFMT(mode), _OTHER).target.decode()
+
+
 def read_ignore(root: Path) -> Ignore:
     """The rules of the folder's .stignore and .towlineignore.
 
