@@ -219,9 +219,11 @@ async def test_after_many_deletions_it_asks_and_goes_on_when_told(agent: Agent, 
         await pair.alike()
         for number in range(50):
             (pair.laptop / f"f{number}").unlink()
+            # As a slow disk does it: the first that go must not go over alone.
+            await asyncio.sleep(0.002)
         stopped = await pair.told.seen(Stopped)
         assert stopped.halts[0].reason is Reason.MANY_DELETIONS
-        assert len(held(pair.container)) == 60
+        assert len(held(pair.container)) > 60 - 2 * 5
         pair.resume.resume()
         await pair.told.seen(Stopped, count=2)
         pair.resume.resume(accept_deletions=True)

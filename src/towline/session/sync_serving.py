@@ -153,7 +153,7 @@ class SyncServing(Serving):
                 text = f"{event.path} was another on both sides: yours is there, the "
                 self._events(Warned(text=f"{text}container's is kept in {event.kept}"))
             case NotSynced():
-                text = f"{event.path} is not synced to the {event.side}: {event.reason}"
+                text = f"{event.path} is not synced ({event.side}: {event.reason})"
                 self._events(Warned(text=text))
             case Stopped():
                 reasons = "; ".join(halt.text for halt in event.halts)

@@ -24,6 +24,7 @@ from towline.sync.reconcile import (
     Halt,
     Merge,
     Reason,
+    files_gone,
     reconcile,
     reconcile_paths,
 )
@@ -40,6 +41,12 @@ _LOOKS_AT_MOST = 200
 _LOOKS_SHARE = 4
 # A file that changed while it was read is read again then.
 _UNSTABLE_AGAIN_S = 0.3
+# So many files that are gone may be the first of more: `rm -r` takes its time, and halts
+# must see all of it. Waited for while their number grows.
+_DELETIONS_WAITED = 5
+_DELETIONS_JUST_NOW_S = 1.0
+_DELETIONS_MORE_S = 0.1
+_DELETIONS_ROUNDS = 20
 # What could not be done is tried again: rights and room come back without a word.
 _FAILED_AGAIN_S = 10.0
 # The journal is written anew when it is so long, and longer than what it says.
@@ -230,6 +237,7 @@ class _Loop:
         self._failed_before: dict[tuple[str, bytes], str] = {}
         self._complaints = 0
         self._counted: Counted | None = None
+        self._deleted_at = 0.0
         self.dirty: set[bytes] = set()
         self.news = asyncio.Event()
 
@@ -288,6 +296,7 @@ class _Loop:
     async def _pass(self) -> _Outcome:
         await self._look()
         merge = await self._merged()
+        merge = await self._all_deletions(merge)
         while merge.halts:
             self._told(Stopped(halts=merge.halts))
             await self._resume.wait()
@@ -304,6 +313,24 @@ class _Loop:
         self._end_complaints()
         await self._save(merge, outcome)
         return outcome
+
+    async def _all_deletions(self, merge: Merge) -> Merge:
+        """The merge once no more files go."""
+        gone = 0
+        for _ in range(_DELETIONS_ROUNDS):
+            now = files_gone(merge.container) + files_gone(merge.laptop)
+            if merge.halts or self._is_first or now == gone:
+                break
+            # A few right behind others are more of them.
+            before, self._deleted_at = self._deleted_at, time.monotonic()
+            if now < _DELETIONS_WAITED and self._deleted_at - before > _DELETIONS_JUST_NOW_S:
+                break
+            gone = now
+            await asyncio.sleep(_DELETIONS_MORE_S)
+            await self._look()
+            self._needs_all = True
+            merge = await self._merged()
+        return merge
 
     async def _look(self) -> None:
         """Look at what may have changed on the laptop."""

@@ -413,14 +413,14 @@ def _halts(merge: Merge, ancestor: Tree, laptop: Tree, container: Tree) -> tuple
             text = f"the {side}'s folder is empty, and had {files} files"
             halts.append(Halt(Reason.ROOT_EMPTIED, side, text))
             continue
-        gone = _files_gone(changes)
+        gone = files_gone(changes)
         if gone > _DELETIONS_UNASKED and gone * 2 > files:
             text = f"{gone} of {files} files were deleted on the {side}"
             halts.append(Halt(Reason.MANY_DELETIONS, side, text))
     return tuple(halts)
 
 
-def _files_gone(changes: tuple[Change, ...]) -> int:
+def files_gone(changes: tuple[Change, ...]) -> int:
     """Files that the changes delete; a file that was only moved is none."""
     made = {change.new.digest for change in changes if change.new is not None}
     return sum(
