@@ -374,6 +374,7 @@ class _Loop:
                 *sides,
                 foreign=self._ancestor.foreign,
                 stays_away=self._tree.stays_away,
+                folding=self._place.folding,
             )
         if merge is None:
             # In a thread, of copies: 50,000 entries would hold up the line's answers.
@@ -385,12 +386,21 @@ class _Loop:
                     foreign=self._ancestor.foreign,
                     stays_away=self._tree.stays_away,
                     accept_deletions=accepts,
+                    folding=self._place.folding,
                 )
             )
             # Each failure needs all: those that are not met again are over.
             self._failed_before, self._failed = self._failed, {}
+            self._note_clashes(merge)
         self._needs_all = False
         return merge
+
+    def _note_clashes(self, merge: Merge) -> None:
+        for path, there in merge.clashes.items():
+            reason = f"this disk takes it for {shown(there)}"
+            self._failed[("laptop", path)] = reason
+            if self._failed_before.get(("laptop", path)) != reason:
+                self._complain(path, "laptop", reason)
 
     def _note_others(self, side: str, paths: set[bytes], entries: Mapping[bytes, Entry]) -> None:
         """Tell what there is that is not synced, each thing once."""

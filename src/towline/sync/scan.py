@@ -49,6 +49,7 @@ def _not_synced(reason: str) -> Entry:
 
 
 _OTHER = _not_synced("it cannot be read now")
+_SPELLED_OTHERWISE = _not_synced("the disk takes it for another name")
 _LEADS_OUT = _not_synced("a link that leads out of the folder")
 _KINDS = {
     stat.S_IFSOCK: _not_synced("a socket"),
@@ -159,10 +160,14 @@ class LaptopTree:
         seen: set[bytes] = set()
         was = self.entries.get(path)
         try:
+            if not self.place.is_spelled(path):
+                raise FileNotFoundError
             with self.place.folder(parent(path)) as folder:
                 name = path[path.rfind(b"/") + 1 :]
                 found = os.stat(name, dir_fd=folder, follow_symlinks=False)
             self._one(self.place.name + b"/" + path, path, found, seen)
+        except FileNotFoundError:
+            pass
         except OSError as error:
             if error.errno not in _ABSENT:
                 return  # nothing can be known of it now
@@ -183,6 +188,8 @@ class LaptopTree:
             found = os.stat(name, dir_fd=folder, follow_symlinks=False)
         except FileNotFoundError:
             return None, None
+        if not self.place.is_spelled(path):
+            return _SPELLED_OTHERWISE, None
         is_folder = stat.S_ISDIR(found.st_mode)
         if self.ignore.skips(path, is_folder=is_folder):
             return _OTHER, None
