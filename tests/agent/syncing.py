@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from towline._kit.tasks import Tasks
+from towline.line.line import Line
 from towline.sync.events import Event, InStep
 from towline.sync.loop import Resume, SyncedFolder, keep_in_step
 from towline.transport.subsystem import open_subsystem
@@ -49,6 +50,14 @@ class Pair:
     told: Told
     resume: Resume
     job: asyncio.Task[None] | None = None
+    line: Line | None = None
+
+    @property
+    def carried_bytes(self) -> int:
+        """What went over the line so far, both ways."""
+        assert self.line is not None
+        now = self.line.statistics()
+        return now.bytes_in + now.bytes_out
 
     async def until(self, is_so: Callable[[], bool], *, within_s: float = 10.0) -> None:
         """Wait until the disk says so."""
@@ -104,12 +113,18 @@ async def syncing(
     port: int | None = None,
     is_claim: bool = False,
     waits: bool = True,
+    compression: bool | None = None,
 ) -> AsyncIterator[Pair]:
     """Keep a pair in step while the block runs; its first sync is over, unless told otherwise."""
     pair.told = Told()
     async with connected(agent, port=port) as it, Tasks() as tasks:
+        pair.line = it.line
         folder = SyncedFolder(
-            local=pair.laptop, remote=str(pair.container), state=pair.state, is_claim=is_claim
+            local=pair.laptop,
+            remote=str(pair.container),
+            state=pair.state,
+            is_claim=is_claim,
+            compression=compression,
         )
         pair.job = tasks.start(
             keep_in_step(

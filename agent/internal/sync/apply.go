@@ -2,12 +2,14 @@ package sync
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash"
 	"math"
 	"os"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -36,13 +38,15 @@ type staging struct {
 	files map[string]*stagedFile
 	// the one that is received
 	now  *stagedFile
-	file *os.File
+	fd   int
 	hash hash.Hash
 	left int64
+	// made of another version, where that is there
+	made *assembly
 }
 
 func newStaging(p *place) *staging {
-	return &staging{place: p, files: map[string]*stagedFile{}}
+	return &staging{place: p, fd: -1, files: map[string]*stagedFile{}}
 }
 
 // room gives how many bytes can be staged, as far as that can be known.
@@ -65,19 +69,65 @@ func (s *staging) begin(n Named) {
 	}
 }
 
+// beginWithBase begins a file that is made of the version at its path, as far as that goes.
+func (s *staging) beginWithBase(n Named, sums *sums) (lacking []byte) {
+	s.begin(n)
+	if s.now == nil {
+		return binary.BigEndian.AppendUint32(nil, 0)
+	}
+	s.made = &assembly{size: n.Size, sums: sums}
+	_ = s.place.in(n.Path, func(fd int, name string) (err error) {
+		s.made.base, err = openFile(fd, name)
+		return err
+	})
+	lacking, err := s.made.look()
+	s.take(err, func() error { return s.made.known(s) })
+	return lacking
+}
+
+// Write takes what is in the file at hand.
+func (s *staging) Write(content []byte) (int, error) {
+	s.left -= int64(len(content))
+	if s.left < 0 {
+		return 0, errMore
+	}
+	s.hash.Write(content)
+	for at := 0; at < len(content); {
+		n, err := unix.Write(s.fd, content[at:])
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return at, err
+		}
+		at += max(n, 0)
+	}
+	return len(content), nil
+}
+
+var errMore = errors.New("more came than the file is long")
+
+func (s *staging) take(err error, write func() error) {
+	s.now.err = errors.Join(s.now.err, err)
+	if s.now.err == nil {
+		s.now.err = write()
+	}
+	if s.left <= 0 {
+		s.end()
+	}
+}
+
 func (s *staging) create(path string) error {
 	folder, fd, err := s.place.nearest(path)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
+	s.place.remember(folder, fd)
 	name := s.place.nextTemporary()
 	opened, err := unix.Openat(fd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return err
 	}
 	s.now.folder, s.now.name = folder, name
-	s.file = os.NewFile(uintptr(opened), name)
+	s.fd = opened
 	return nil
 }
 
@@ -85,17 +135,13 @@ func (s *staging) write(content []byte) {
 	if s.now == nil {
 		return
 	}
-	s.left -= int64(len(content))
-	if s.left < 0 {
-		s.now.err = errors.Join(s.now.err, errors.New("more came than the file is long"))
-	}
-	if s.now.err == nil {
-		s.hash.Write(content)
-		_, s.now.err = s.file.Write(content)
-	}
-	if s.left <= 0 {
-		s.end()
-	}
+	s.take(nil, func() error {
+		if s.made != nil {
+			return s.made.take(content, s)
+		}
+		_, err := s.Write(content)
+		return err
+	})
 }
 
 // end closes the file that is received. One that did not come whole is not used.
@@ -105,23 +151,33 @@ func (s *staging) end() {
 	}
 	one := s.now
 	s.now = nil
-	if s.file == nil {
+	if s.made != nil {
+		s.made.close()
+		s.made = nil
+	}
+	if s.fd < 0 {
 		return
 	}
 	if one.err == nil && (s.left != 0 || [32]byte(s.hash.Sum(nil)) != one.entry.Digest) {
 		one.err = errors.New("it changed while it was sent")
 	}
 	// The time last: writing sets it.
-	times := []unix.Timespec{unix.NsecToTimespec(one.entry.Mtime), unix.NsecToTimespec(one.entry.Mtime)}
 	if one.err == nil {
-		one.err = errors.Join(s.file.Chmod(mode(0o644, one.entry.Executable)), futimens(s.file, times))
+		permissions := uint32(mode(0o644, one.entry.Executable))
+		one.err = errors.Join(unix.Fchmod(s.fd, permissions), futimens(s.fd, one.entry.Mtime))
 	}
-	one.err = errors.Join(one.err, s.file.Close())
-	s.file = nil
+	one.err = errors.Join(one.err, unix.Close(s.fd))
+	s.fd = -1
 }
 
-func futimens(file *os.File, times []unix.Timespec) error {
-	return unix.UtimesNanoAt(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", file.Fd()), times, 0)
+// futimens is utimensat without a path, which the library does not have.
+func futimens(fd int, mtime int64) error {
+	times := [2]unix.Timespec{unix.NsecToTimespec(mtime), unix.NsecToTimespec(mtime)}
+	_, _, code := unix.Syscall6(unix.SYS_UTIMENSAT, uintptr(fd), 0, uintptr(unsafe.Pointer(&times)), 0, 0, 0)
+	if code != 0 {
+		return code
+	}
+	return nil
 }
 
 // mode gives permissions with those to execute set or taken where reading is allowed.
@@ -159,6 +215,7 @@ type applying struct {
 
 // aside gives the container's version of a conflict another name.
 func (a *applying) aside(n Named, beside string, stays bool) error {
+	a.tree.place.forgetLast()
 	if !staysInside(n.Path) || !staysInside(beside) || parent(beside) != parent(n.Path) {
 		return fmt.Errorf("%q is not beside %q", beside, n.Path)
 	}
@@ -229,7 +286,11 @@ func (a *applying) change(path string, was, wanted Entry) error {
 	if !staysInside(path) || a.ignore.never(path) {
 		return fmt.Errorf("%q is not a path of this folder", path)
 	}
+	if was.Kind == Folder || wanted.Kind == Folder {
+		a.tree.place.forgetLast()
+	}
 	return a.tree.place.in(path, func(fd int, name string) error {
+		a.tree.place.remember(parent(path), fd)
 		now, id, err := a.peek(fd, name, path)
 		if err != nil {
 			return err

@@ -21,6 +21,9 @@ type place struct {
 	// temporary begins the names of this channel's staged files.
 	temporary string
 	made      int
+	// last is the folder that was opened last, for the many files that are in one.
+	lastPath string
+	lastFd   int
 }
 
 // refusedRoots are no folders to be synced into.
@@ -64,7 +67,18 @@ func openPlace(path string) (*place, error) {
 	}, nil
 }
 
-func (p *place) close() { _ = unix.Close(p.fd) }
+func (p *place) close() {
+	p.forgetLast()
+	_ = unix.Close(p.fd)
+}
+
+// forgetLast must be called before a path may lead to another folder.
+func (p *place) forgetLast() {
+	if p.lastPath != "" {
+		_ = unix.Close(p.lastFd)
+		p.lastPath = ""
+	}
+}
 
 // isThere tells whether the root's path still leads to what was opened.
 func (p *place) isThere() error {
@@ -84,8 +98,22 @@ func (p *place) isThere() error {
 	return nil
 }
 
+// remember keeps a folder open, so that the next file in it does not walk to it again.
+func (p *place) remember(path string, fd int) {
+	if path == "" || path == p.lastPath {
+		return
+	}
+	if again, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0); err == nil {
+		p.forgetLast()
+		p.lastPath, p.lastFd = path, again
+	}
+}
+
 // folder opens a folder in the root; the caller closes it.
 func (p *place) folder(path string) (int, error) {
+	if path != "" && path == p.lastPath {
+		return unix.FcntlInt(uintptr(p.lastFd), unix.F_DUPFD_CLOEXEC, 0)
+	}
 	fd, err := unix.FcntlInt(uintptr(p.fd), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil || path == "" {
 		return fd, err

@@ -3,7 +3,6 @@ package sync
 import (
 	"crypto/sha256"
 	"errors"
-	"io"
 	"os"
 	"sort"
 	"strings"
@@ -42,7 +41,9 @@ type tree struct {
 	// unstable files changed while they were read.
 	unstable map[string]bool
 	watched  func(folder string, fd int)
-	buffer   []byte
+	// trustsYoung: a file's identity says enough now, though it was hashed just now.
+	trustsYoung bool
+	buffer      []byte
 }
 
 func newTree(p *place, ignore *Ignore) *tree {
@@ -79,17 +80,23 @@ func (t *tree) look(path string) {
 		}
 	}
 	seen := map[string]bool{}
+	var was *known
+	if now := t.entries[path]; now != nil {
+		before := *now
+		was = &before
+	}
 	err := t.place.in(path, func(folder int, name string) error {
 		return t.one(folder, name, path, seen)
 	})
-	was := t.entries[path]
 	if err != nil && !isAbsent(err) && was != nil {
 		return // a folder above cannot be read: nothing is known of this one
 	}
-	if was == nil && len(seen) == 0 {
-		return
-	}
-	if was != nil && was.Kind != Folder && seen[path] && t.entries[path].Kind != Folder {
+	if was == nil || was.Kind != Folder {
+		// Only a folder had anything below it; to go through all paths for each of many new
+		// files takes seconds.
+		if was != nil && !seen[path] {
+			t.forget(path)
+		}
 		return
 	}
 	below := path + "/"
@@ -124,7 +131,8 @@ func (t *tree) walk(fd int, path string, inIgnored bool, seen map[string]bool) e
 			continue
 		}
 		if err := t.one(fd, name, join(path, name), seen); err != nil && !isAbsent(err) {
-			t.note(join(path, name), Entry{Kind: Other}, identity{}, false, seen)
+			reason := notSynced("it cannot be read: " + err.Error())
+			t.note(join(path, name), reason, identity{}, false, seen)
 		}
 	}
 	return nil
@@ -161,7 +169,8 @@ func (t *tree) one(fd int, name, path string, seen map[string]bool) error {
 	id := identityOf(&stat)
 	switch {
 	case len(path) > pathAtMost:
-		t.note(path[:pathAtMost], Entry{Kind: Other}, id, false, seen)
+		// It cannot be named; and what was never synced is no deletion.
+		return nil
 	case isFolder:
 		return t.subfolder(fd, name, path, id, seen)
 	case kind == unix.S_IFLNK:
@@ -171,16 +180,24 @@ func (t *tree) one(fd int, name, path string, seen map[string]bool) error {
 		}
 		entry := Entry{Kind: Link, Mtime: id.mtime, Target: target}
 		if !pointsInside(path, target) {
-			entry = Entry{Kind: Other}
+			entry = notSynced("a link that leads out of the folder")
 		}
 		t.note(path, entry, id, false, seen)
 	case kind == unix.S_IFREG:
 		return t.file(fd, name, path, id, seen)
 	default:
-		t.note(path, Entry{Kind: Other}, id, false, seen)
+		t.note(path, notSynced(kindNames[kind]), id, false, seen)
 	}
 	return nil
 }
+
+var kindNames = map[uint32]string{
+	unix.S_IFSOCK: "a socket", unix.S_IFIFO: "a FIFO",
+	unix.S_IFBLK: "a device", unix.S_IFCHR: "a device",
+}
+
+// notSynced is the entry of what is there and stays where it is, with the reason.
+func notSynced(reason string) Entry { return Entry{Kind: Other, Target: reason} }
 
 func (t *tree) subfolder(fd int, name, path string, id identity, seen map[string]bool) error {
 	below, err := openFolder(fd, name)
@@ -218,15 +235,15 @@ func identityOf(stat *unix.Stat_t) identity {
 
 func (t *tree) file(fd int, name, path string, id identity, seen map[string]bool) error {
 	was := t.entries[path]
-	if was != nil && was.Kind == File && was.identity == id && !was.young {
+	if was != nil && was.Kind == File && was.identity == id && (!was.young || t.trustsYoung) {
 		seen[path] = true
 		return nil
 	}
-	opened, err := openFile(fd, name)
+	opened, err := openRaw(fd, name)
 	if err != nil {
 		return err
 	}
-	defer opened.Close()
+	defer unix.Close(opened)
 	digest, now, stable, err := t.digest(opened)
 	if err != nil {
 		return err
@@ -250,36 +267,56 @@ func (t *tree) file(fd int, name, path string, id identity, seen map[string]bool
 
 // openFile opens a regular file; one that became a FIFO meanwhile does not block.
 func openFile(fd int, name string) (*os.File, error) {
-	opened, err := unix.Openat(fd, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	opened, err := openRaw(fd, name)
 	if err != nil {
 		return nil, err
-	}
-	var stat unix.Stat_t
-	if err := unix.Fstat(opened, &stat); err != nil || stat.Mode&unix.S_IFMT != unix.S_IFREG {
-		_ = unix.Close(opened)
-		return nil, errors.Join(err, unix.EINVAL)
 	}
 	return os.NewFile(uintptr(opened), name), nil
 }
 
+// openRaw is for the many: an os.File asks the kernel whether it could be polled.
+func openRaw(fd int, name string) (int, error) {
+	opened, err := unix.Openat(fd, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	var stat unix.Stat_t
+	if err := unix.Fstat(opened, &stat); err != nil || stat.Mode&unix.S_IFMT != unix.S_IFREG {
+		_ = unix.Close(opened)
+		return -1, errors.Join(err, unix.EINVAL)
+	}
+	return opened, nil
+}
+
 // digest reads a file as long as it was at the beginning; one that grows for ever ends, too.
-func (t *tree) digest(file *os.File) (sum [32]byte, now identity, stable bool, err error) {
+func (t *tree) digest(fd int) (sum [32]byte, now identity, stable bool, err error) {
 	var before, after unix.Stat_t
-	if err = unix.Fstat(int(file.Fd()), &before); err != nil {
+	if err = unix.Fstat(fd, &before); err != nil {
 		return
 	}
 	hash := sha256.New()
-	n, err := io.CopyBuffer(hash, struct{ io.Reader }{io.LimitReader(file, before.Size)}, t.buffer)
-	if err != nil {
-		return
+	left := before.Size
+	for left > 0 {
+		n, err := unix.Read(fd, t.buffer[:min(left, int64(len(t.buffer)))])
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return sum, now, false, err
+		}
+		if n == 0 {
+			break
+		}
+		hash.Write(t.buffer[:n])
+		left -= int64(n)
 	}
-	if err = unix.Fstat(int(file.Fd()), &after); err != nil {
+	if err = unix.Fstat(fd, &after); err != nil {
 		return
 	}
 	hash.Sum(sum[:0])
 	now = identityOf(&after)
 	first := identityOf(&before)
-	return sum, now, first == now && n == before.Size, nil
+	return sum, now, first == now && left == 0, nil
 }
 
 func (t *tree) note(path string, entry Entry, id identity, young bool, seen map[string]bool) {

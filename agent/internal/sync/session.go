@@ -8,9 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -37,13 +40,13 @@ const markerName = ownPrefix + "marker"
 // Serve keeps one folder for one client, until the channel ends.
 func Serve(channel io.ReadWriter, boot string) error {
 	s := &session{
-		in: bufio.NewReaderSize(channel, 64<<10), out: writing{bufio.NewWriterSize(channel, 64<<10)},
+		in: bufio.NewReaderSize(channel, 64<<10), out: writing{to: bufio.NewWriterSize(channel, 64<<10)},
 		dirty: map[string]bool{}, largeAt: map[string]time.Time{},
 	}
 	err := s.run(boot)
 	if err != nil && !errors.Is(err, io.EOF) {
 		_ = s.out.frame(frameRefused, short(nil, err.Error()))
-		_ = s.out.to.Flush()
+		_ = s.out.flush()
 	}
 	return err
 }
@@ -55,6 +58,7 @@ type session struct {
 	tree    *tree
 	staging *staging
 	watcher *watcher
+	// dirty paths; true: they only got that name, from us as a rule.
 	dirty   map[string]bool
 	largeAt map[string]time.Time
 	soon    *time.Timer
@@ -195,6 +199,8 @@ func (s *session) loop() error {
 }
 
 func (s *session) gather(seen []event) {
+	// A folder may have been moved.
+	s.place.forgetLast()
 	for _, each := range seen {
 		if each.isOpen {
 			if len(s.open) == 0 {
@@ -206,7 +212,8 @@ func (s *session) gather(seen []event) {
 			continue
 		}
 		delete(s.open, each.path)
-		s.dirty[each.path] = true
+		only, isDirty := s.dirty[each.path]
+		s.dirty[each.path] = each.isNamed && (only || !isDirty)
 		s.soon.Reset(together)
 	}
 }
@@ -218,7 +225,7 @@ func (s *session) closeWritten() {
 			continue
 		}
 		delete(s.open, path)
-		s.dirty[path] = true
+		s.dirty[path] = false
 		s.soon.Reset(together)
 	}
 	if len(s.open) > 0 {
@@ -263,17 +270,30 @@ func (s *session) lookAtDirty() error {
 		return err
 	}
 	later := false
-	for path := range s.dirty {
+	paths := slices.Sorted(maps.Keys(s.dirty))
+	looked, lookedTrusting := "", false
+	for _, path := range paths {
 		if s.isTooSoon(path) {
 			later = true
 			continue
 		}
+		isNamed := s.dirty[path]
 		delete(s.dirty, path)
+		if looked != "" && strings.HasPrefix(path, looked) && (isNamed || !lookedTrusting) {
+			continue // with the folder that it is in
+		}
+		// What we renamed ourselves need not be read again, however young it is: whoever
+		// writes to it is told of by an event of its own.
+		s.tree.trustsYoung = isNamed
 		s.tree.look(path)
+		s.tree.trustsYoung = false
+		if entry := s.tree.entries[path]; entry != nil && entry.Kind == Folder {
+			looked, lookedTrusting = path+"/", isNamed
+		}
 	}
 	for path := range s.tree.unstable {
 		delete(s.tree.unstable, path)
-		s.dirty[path] = true
+		s.dirty[path] = false
 		later = true
 	}
 	if later {
@@ -332,7 +352,7 @@ func (s *session) tell(always bool) error {
 	if err := s.out.frame(frameSettled); err != nil {
 		return err
 	}
-	return s.out.to.Flush()
+	return s.out.flush()
 }
 
 func (s *session) serve(next frame) error {
@@ -343,7 +363,7 @@ func (s *session) serve(next frame) error {
 		if err := s.out.frame(frameHasRoom, free); err != nil {
 			return err
 		}
-		return s.out.to.Flush()
+		return s.out.flush()
 	case frameFile:
 		named := asked.named()
 		if asked.err != nil {
@@ -355,6 +375,21 @@ func (s *session) serve(next frame) error {
 		s.staging.begin(named)
 	case frameContent:
 		s.staging.write(next.payload)
+	case frameDelta:
+		return s.delta(asked)
+	case frameUnpack:
+		frames, err := unpacked(next.payload)
+		if err != nil {
+			return err
+		}
+		for _, each := range frames {
+			if each.kind == frameUnpack {
+				return errors.New("a packed frame in a packed frame")
+			}
+			if err := s.serve(each); err != nil {
+				return err
+			}
+		}
 	case frameAbandon:
 		s.staging.end()
 	case frameCommit:
@@ -374,6 +409,8 @@ func (s *session) commit(asked *reading) error {
 		return err
 	}
 	s.staging.end()
+	// What was staged may have been long ago.
+	s.place.forgetLast()
 	applying := &applying{s.tree, s.staging}
 	count := asked.u32()
 	answer := binary.BigEndian.AppendUint32(nil, uint32(count))
@@ -387,6 +424,7 @@ func (s *session) commit(asked *reading) error {
 		answer = short(append(answer, status), text)
 	}
 	s.staging.discard()
+	s.place.forgetLast()
 	if err := s.out.frame(frameDone, answer); err != nil {
 		return err
 	}
@@ -426,30 +464,67 @@ func (s *session) operation(asked *reading, applying *applying, blocked map[stri
 	}
 }
 
+// delta begins a file that is made of what is there, and tells what is not in that.
+func (s *session) delta(asked *reading) error {
+	named, block := asked.named(), asked.u32()
+	if asked.err != nil {
+		return asked.err
+	}
+	if named.Kind != File || !staysInside(named.Path) {
+		return fmt.Errorf("%q cannot be received", named.Path)
+	}
+	sums, err := parseSums(block, asked.left)
+	if err != nil {
+		return err
+	}
+	if err := s.out.frame(frameLacking, s.staging.beginWithBase(named, sums)); err != nil {
+		return err
+	}
+	return s.out.flush()
+}
+
 // fetch sends files, one after the other, each if it is what the client thinks.
 func (s *session) fetch(asked *reading) error {
+	if asked.u8()&1 != 0 {
+		s.out.packs = &packing{}
+	}
+	defer func() { s.out.packs = nil }()
 	for range asked.u32() {
-		named := asked.named()
+		named, block := asked.named(), asked.u32()
+		var base *sums
+		if block > 0 {
+			var err error
+			if base, err = parseSums(block, asked.take(asked.u32())); err != nil {
+				return err
+			}
+		}
 		if asked.err != nil {
 			return asked.err
 		}
-		if err := s.send(named); err != nil {
+		if err := s.send(named, base); err != nil {
 			return err
 		}
 	}
-	return errors.Join(asked.err, s.out.to.Flush())
+	return errors.Join(asked.err, s.out.flush())
 }
 
-func (s *session) send(named Named) error {
+// send sends a file; with the sums of the client's version, as what is not in that.
+func (s *session) send(named Named, base *sums) error {
 	file, err := s.opened(named)
 	if err != nil {
-		s.dirty[named.Path] = true
+		s.dirty[named.Path] = false
 		s.soon.Reset(together)
 		return s.out.frame(frameFetched, short([]byte{isOther}, err.Error()))
 	}
 	defer file.Close()
 	if err := s.out.frame(frameFetched, short([]byte{done}, "")); err != nil {
 		return err
+	}
+	if base != nil {
+		if err := base.roll(io.LimitReader(file, named.Size), s.literal, s.copied); err != nil {
+			return err
+		}
+		return s.out.frame(frameFetchEnd)
 	}
 	buffer := make([]byte, min(int64(dataAtMost), max(named.Size, 1)))
 	for left := named.Size; left > 0; {
@@ -465,6 +540,21 @@ func (s *session) send(named Named) error {
 		}
 	}
 	return s.out.frame(frameFetchEnd)
+}
+
+func (s *session) literal(content []byte) error {
+	for len(content) > 0 {
+		n := min(len(content), dataAtMost)
+		if err := s.out.frame(frameFetchContent, content[:n]); err != nil {
+			return err
+		}
+		content = content[n:]
+	}
+	return nil
+}
+
+func (s *session) copied(found []int32, _ int64) error {
+	return s.out.frame(frameFetchCopy, binary.BigEndian.AppendUint32(nil, uint32(found[0])))
 }
 
 func (s *session) opened(named Named) (*os.File, error) {

@@ -150,3 +150,33 @@ func FuzzFrames(f *testing.F) {
 		}
 	})
 }
+
+func TestAFileInAFoldersPlaceTakesAllBelowItWithIt(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "root")
+	if err := os.MkdirAll(filepath.Join(root, "a/b"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(root, "a/b/c"), []byte("c"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	place, err := openPlace(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer place.close()
+	ignore, _ := ParseIgnore([]byte("{}"))
+	tree := newTree(place, ignore)
+	if err := tree.scan(); err != nil || len(tree.entries) != 3 {
+		t.Fatal(len(tree.entries), err)
+	}
+	if err := os.Rename(filepath.Join(root, "a"), root+"-a"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(root, "a"), []byte("a file"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	tree.look("a")
+	if len(tree.entries) != 1 || tree.entries["a"].Kind != File {
+		t.Fatal(tree.entries)
+	}
+}

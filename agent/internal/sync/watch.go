@@ -18,10 +18,13 @@ const watchFor = unix.IN_CREATE | unix.IN_MODIFY | unix.IN_CLOSE_WRITE | unix.IN
 // eventsAhead of batches that wait for the session, which may be hashing.
 const eventsAhead = 64
 
-// event is a path to look at again; isOpen: its writer still has it open.
+// event is a path to look at again. isOpen: its writer still has it open. isNamed: it got
+// that name, as a file that was renamed or a folder that was made; what is in it is told
+// by events of its own.
 type event struct {
-	path   string
-	isOpen bool
+	path    string
+	isOpen  bool
+	isNamed bool
 }
 
 // watcher tells which paths to look at again. An empty path is all of them.
@@ -113,10 +116,12 @@ func (w *watcher) paths(events []byte) []event {
 			}
 		}
 		isOpen := mask&(unix.IN_MODIFY|unix.IN_CREATE) != 0 && mask&unix.IN_ISDIR == 0
-		one := event{path, isOpen}
+		isFolder := mask&unix.IN_ISDIR != 0
+		isNamed := mask == unix.IN_MOVED_TO || isFolder && mask&^(unix.IN_ISDIR|unix.IN_CREATE|unix.IN_MOVED_TO) == 0
+		one := event{path, isOpen, isNamed}
 		if ok && !seen[one] {
 			// In order: what was closed may be opened again.
-			delete(seen, event{path, !isOpen})
+			delete(seen, event{path: path, isOpen: !isOpen})
 			seen[one] = true
 			paths = append(paths, one)
 		}

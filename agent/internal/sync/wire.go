@@ -30,6 +30,8 @@ const (
 	frameCommit  = 0x06
 	frameFetch   = 0x07
 	frameRescan  = 0x08
+	frameDelta   = 0x09
+	frameUnpack  = 0x0a
 )
 
 // From the agent.
@@ -40,10 +42,13 @@ const (
 	frameFetched      = 0x87
 	frameFetchContent = 0x88
 	frameFetchEnd     = 0x89
+	frameLacking      = 0x8a
+	frameFetchCopy    = 0x8b
 	frameRefused      = 0x8f
 	frameEntries      = 0x90
 	frameSettled      = 0x91
 	frameNote         = 0x92
+	framePacked       = 0x93
 )
 
 var errShort = errors.New("a frame is shorter than it says")
@@ -109,9 +114,9 @@ func (r *reading) named() Named {
 	switch n.Kind {
 	case File:
 		copy(n.Digest[:], r.take(len(n.Digest)))
-	case Link:
+	case Link, Other:
 		n.Target = r.short()
-	case Gone, Folder, Other:
+	case Gone, Folder:
 	default:
 		r.err = fmt.Errorf("an entry of kind %d", n.Kind)
 	}
@@ -141,7 +146,7 @@ func appendNamed(to []byte, path string, e Entry) []byte {
 	switch e.Kind {
 	case File:
 		to = append(to, e.Digest[:]...)
-	case Link:
+	case Link, Other:
 		to = short(to, e.Target)
 	}
 	return to
@@ -168,9 +173,37 @@ func readFrame(from *bufio.Reader) (frame, error) {
 }
 
 // writing sends frames; one goroutine uses it.
-type writing struct{ to *bufio.Writer }
+type writing struct {
+	to *bufio.Writer
+	// packs is set while frames are gathered and packed.
+	packs *packing
+}
+
+func (w *writing) flush() error {
+	if w.packs != nil {
+		if err := w.packs.flush(w); err != nil {
+			return err
+		}
+	}
+	return w.to.Flush()
+}
 
 func (w *writing) frame(kind byte, parts ...[]byte) error {
+	if w.packs == nil {
+		return w.now(kind, parts...)
+	}
+	gathering := writing{to: bufio.NewWriterSize(&w.packs.gathered, 16)}
+	if err := gathering.now(kind, parts...); err != nil {
+		return err
+	}
+	_ = gathering.to.Flush()
+	if w.packs.gathered.Len() < packAbove {
+		return nil
+	}
+	return w.packs.flush(w)
+}
+
+func (w *writing) now(kind byte, parts ...[]byte) error {
 	size := 1
 	for _, part := range parts {
 		size += len(part)

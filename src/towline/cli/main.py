@@ -15,6 +15,7 @@ from towline.errors import TowlineError
 _COMMANDS = {
     "up": ("up", "Take a service into development and run it here."),
     "down": ("down", "End a session and give the cluster back."),
+    "sync": ("sync", "Show the synced folders; go on after a halt."),
     "status": ("status", "Show the sessions: stage, ports, line."),
     "run": ("inside", "Run a command here with the session's environment."),
     "exec": ("inside", "Run a command in the dev container."),

@@ -34,6 +34,7 @@ Examples:
   towline up frontend -- npm test    another command in its place
   towline up api --mode hybrid       run here what the manifest runs in the cluster
   towline up api --env LEVEL=debug   with a variable of one's own
+  towline up api --dry-run           what would go over, what is ignored
   towline up frontend --detach       in the background; then status, logs, down
 """
 
@@ -69,6 +70,9 @@ Examples:
     is_flag=True,
     help="Restart the command when a ConfigMap or Secret of its environment changes.",
 )
+@click.option(
+    "--dry-run", is_flag=True, help="Show what the first sync would bring over; change nothing."
+)
 @click.option("-d", "--detach", is_flag=True, help="Run in the background.")
 @click.option(
     "--wait",
@@ -93,6 +97,7 @@ def up(
     exit_with_command: bool,
     no_guard: bool,
     restart_on_change: bool,
+    dry_run: bool,
     detach: bool,
     wait: str,
 ) -> int:
@@ -119,6 +124,10 @@ def up(
             "them from its start",
             hint="end the session and `towline up` again for new values",
         )
+    if dry_run:
+        from towline.cli.preview import show
+
+        return show(entry, output=output)
     from towline.cli.asking import ask, key
 
     interactive = has_terminal() and output == "text"

@@ -21,6 +21,7 @@ from towline.plan.folders import lies_in_claim
 from towline.plan.model import Observed
 from towline.process import Ending
 from towline.process.listening import listening_among
+from towline.session.control_socket import answering
 from towline.session.events import (
     CommandEnded,
     CommandStarted,
@@ -31,7 +32,10 @@ from towline.session.events import (
 )
 from towline.session.requests import Phase
 from towline.session.serving import Serving
+from towline.session.sync_state import SyncState
 from towline.sync.events import Differed, Event, InStep, Noted, NotSynced, Stopped
+from towline.sync.reconcile import Reason
+from towline.sync.status import Stage
 
 if TYPE_CHECKING:
     from towline.session.link import Connection
@@ -41,6 +45,7 @@ _RETRY_S = 0.5
 # The agent's table of sockets is a round trip away: often until the process is there.
 _LOOK_EVERY_S, _LOOK_EVERY_OPEN_S = 0.2, 1.0
 _SIGNALLED = 128
+_DELETIONS = (Reason.ROOT_EMPTIED, Reason.MANY_DELETIONS)
 
 
 class SyncServing(Serving):
@@ -51,29 +56,32 @@ class SyncServing(Serving):
     has_input = True
     _in_step: asyncio.Event
     _folders_in_step: set[int]
+    _state: SyncState
     _own_command: Command | None
     _uid: int
 
     async def serve(self, pod: DevPod, opened: list[Forward], observed: Observed) -> int:
         """Connect, bring the files, run the command, take over, wait for its end, give back."""
         self._in_step, self._folders_in_step = asyncio.Event(), set()
+        self._state = SyncState(self._entry.sync.folders)
         containers = observed.template["spec"]["containers"]
         original = next(c for c in containers if c["name"] == self._plan.container)
         self._own_command = sync_command(self._entry, original)
         async with Tasks() as tasks:
             await self._connect(pod, opened, tasks=tasks)
             raise_open_files()
-            try:
-                tasks.start(self._keep_synced(), name="sync")
-                await self._in_step.wait()
-                tasks.start(self._keeper.run(), name="gate")
-                tasks.start(self._hold(observed), name="takeover")
-                tasks.start(self._watch_record(), name="record")
-                tasks.start(self._note_state(), name="state")
-                return await self._until_the_command_ends()
-            finally:
-                self._requests.restoring()
-                await finish(self._give_back())
+            async with answering(self._session.folder, self._state.methods(), tasks=tasks):
+                try:
+                    tasks.start(self._keep_synced(), name="sync")
+                    await self._in_step.wait()
+                    tasks.start(self._keeper.run(), name="gate")
+                    tasks.start(self._hold(observed), name="takeover")
+                    tasks.start(self._watch_record(), name="record")
+                    tasks.start(self._note_state(), name="state")
+                    return await self._until_the_command_ends()
+                finally:
+                    self._requests.restoring()
+                    await finish(self._give_back())
 
     # The files
 
@@ -93,17 +101,21 @@ class SyncServing(Serving):
                 pass
             self._in_step.clear()
             self._folders_in_step.clear()
+            self._state.connecting()
             await asyncio.sleep(_RETRY_S)
 
     async def _keep_folder(self, number: int, current: Connection) -> None:
-        from towline.sync.loop import Resume, SyncedFolder, keep_in_step
+        from towline.sync.loop import SyncedFolder, keep_in_step
         from towline.transport.subsystem import open_subsystem
 
-        folder = self._entry.sync.folders[number]
+        folder, state = self._entry.sync.folders[number], self._state.folders[number]
+        state.status = state.status.at(Stage.SYNCING)
         pair = SyncedFolder(
             local=folder.local,
             remote=str(folder.remote),
             state=self._state_of(folder),
+            # Otherwise the connection's speed decides.
+            compression=None if self._entry.sync.compression else False,
             is_claim=lies_in_claim(
                 self._plan.dev_workload["spec"]["template"]["spec"],
                 self._plan.container,
@@ -114,8 +126,8 @@ class SyncServing(Serving):
             pair,
             open_stream=lambda: open_subsystem(current.ssh.connection, "towline-sync"),
             told=lambda event: self._tell(number, event),
-            # Nobody asks for it yet: the way on is a new `up`, whose first sync deletes nothing.
-            resume=Resume(),
+            resume=state.resume,
+            was_in_step=state.was_in_step,
         )
 
     def _state_of(self, folder: SyncFolder) -> Path:
@@ -128,20 +140,22 @@ class SyncServing(Serving):
     def _tell(self, number: int, event: Event) -> None:
         folder = self._entry.sync.folders[number]
         names = f"{folder.local.name} → {folder.remote}"
-        self._note_folder(number, event)
+        self._state.folders[number].tell(event)
+        self._note_folders()
         match event:
             case InStep():
                 if number not in self._folders_in_step:
                     self._folders_in_step.add(number)
-                    changed = event.in_container
-                    self._stage("sync", f"{names} in step, {changed} brought to the container")
+                    text = f"{names} in step, {event.in_container} brought to the container"
+                    away = f", {event.not_synced} not synced" if event.not_synced else ""
+                    self._stage("sync", text + away)
                 if len(self._folders_in_step) == len(self._entry.sync.folders):
                     self._in_step.set()
             case Differed():
                 text = f"{event.path} was another on both sides: yours is there, the "
                 self._events(Warned(text=f"{text}container's is kept in {event.kept}"))
             case NotSynced():
-                text = f"{event.path} is not synced to the {event.side}: {event.reason}"
+                text = f"{event.path} is not synced ({event.side}: {event.reason})"
                 if event.side == "container" and "permission denied" in event.reason and self._uid:
                     # An image's user that neither the spec nor the runtime tells of.
                     text += (
@@ -154,25 +168,17 @@ class SyncServing(Serving):
                 self._events(
                     Warned(
                         text=f"sync of {names} has stopped, and nothing was deleted: {reasons}. "
-                        "End the session and `towline up` again to go on"
+                        f"Look there, then `{_way_on(event)}`"
                     )
                 )
             case Noted():
                 self._events(Warned(text=event.text))
 
-    def _note_folder(self, number: int, event: Event) -> None:
-        """Keep what `status` says of a folder."""
-        folder = self._entry.sync.folders[number]
-        words = list(self._session.sync or ("",) * len(self._entry.sync.folders))
-        match event:
-            case InStep():
-                state = "in step"
-            case Stopped():
-                state = "stopped: " + "; ".join(halt.text for halt in event.halts)
-            case _:
-                return
-        words[number] = f"{folder.local} ↔ {folder.remote}, {state}"
-        self._save(sync=tuple(words))
+    def _note_folders(self) -> None:
+        """Keep what `status` says of them."""
+        words = tuple(str(each.status) for each in self._state.folders)
+        if words != self._session.sync:
+            self._save(sync=words)
 
     # The command
 
@@ -272,3 +278,10 @@ class SyncServing(Serving):
         ports = ", ".join(str(p) for p in sorted({p.remote for p in self._plan.ports}))
         answers = f"port {ports} of the dev pod answers · the Service is here, " if ports else ""
         return f"{answers}original at 0"
+
+
+def _way_on(stopped: Stopped) -> str:
+    """What goes on after a halt."""
+    if any(halt.reason in _DELETIONS for halt in stopped.halts):
+        return "towline sync resume [--accept-deletions]"
+    return "towline sync resume"

@@ -10,11 +10,12 @@ from towline.sync.reconcile import Halt
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InStep:
-    """Both sides are alike; so many paths were changed on either for that."""
+    """Both sides are alike, but for what cannot be; so many paths were changed for that."""
 
     in_container: int
     on_laptop: int
     seconds: float
+    not_synced: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +49,22 @@ class Noted:
     text: str
 
 
-Event = InStep | Differed | NotSynced | Stopped | Noted
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """How things stand after a pass.
+
+    Attributes:
+        paths: in step on both sides.
+        foreign: topmost paths that are the container's alone.
+        not_synced: all that stay as they are on one side, and why.
+    """
+
+    paths: int
+    foreign: int
+    not_synced: tuple[NotSynced, ...]
+
+
+Event = InStep | Differed | NotSynced | Stopped | Noted | Counted
 Told = Callable[[Event], None]
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from towline._kit.tasks import Tasks
-from towline.sync.events import Differed, InStep, Noted, NotSynced, Stopped, Told, shown
+from towline.errors import TowlineError
+from towline.sync import hashes
+from towline.sync.events import Counted, Differed, InStep, Noted, NotSynced, Stopped, Told, shown
 from towline.sync.ignore import RULES, Ignore
-from towline.sync.model import Entry
+from towline.sync.model import Entry, is_folder, is_other
+from towline.sync.packing import Packing
 from towline.sync.place import Place
 from towline.sync.reconcile import (
     Aside,
@@ -21,6 +24,7 @@ from towline.sync.reconcile import (
     Halt,
     Merge,
     Reason,
+    files_gone,
     reconcile,
     reconcile_paths,
 )
@@ -29,17 +33,26 @@ from towline.sync.replica import Replica, Status
 from towline.sync.scan import LaptopTree, read_ignore
 from towline.sync.store import Ancestor, Store, update
 from towline.sync.transfer import batches, keep, stage_here, stage_there
-from towline.sync.watch import watching
+from towline.sync.watch import watches_allowed, watches_text, watching
 from towline.transport.subsystem import Stream
 
-# More changed paths than this are found by one walk.
+# More changed paths than this, or than a part of all, are found by one walk.
 _LOOKS_AT_MOST = 200
+_LOOKS_SHARE = 4
 # A file that changed while it was read is read again then.
 _UNSTABLE_AGAIN_S = 0.3
+# So many files that are gone may be the first of more: `rm -r` takes its time, and halts
+# must see all of it. Waited for while their number grows.
+_DELETIONS_WAITED = 5
+_DELETIONS_JUST_NOW_S = 1.0
+_DELETIONS_MORE_S = 0.1
+_DELETIONS_ROUNDS = 20
 # What could not be done is tried again: rights and room come back without a word.
 _FAILED_AGAIN_S = 10.0
 # The journal is written anew when it is so long, and longer than what it says.
 _JOURNAL_BYTES_AT_MOST = 8 << 20
+# More paths that stay away are told by their number: 10,000 lines help nobody.
+_COMPLAINTS_AT_MOST = 10
 
 OpenStream = Callable[[], AbstractAsyncContextManager[Stream]]
 
@@ -52,12 +65,14 @@ class SyncedFolder:
         remote: an absolute path in the container.
         state: what is kept of the pair on the laptop, for this session alone.
         is_claim: the container's outlives the container.
+        compression: whether contents are packed; None: where the connection is slow.
     """
 
     local: Path
     remote: str
     state: Path
     is_claim: bool = False
+    compression: bool | None = None
 
 
 class Resume:
@@ -83,31 +98,51 @@ class _RulesChanged(Exception):
 
 
 async def keep_in_step(
-    folder: SyncedFolder, *, open_stream: OpenStream, told: Told, resume: Resume
+    folder: SyncedFolder,
+    *,
+    open_stream: OpenStream,
+    told: Told,
+    resume: Resume,
+    was_in_step: bool = False,
 ) -> None:
     """Keep a folder in step until cancelled.
 
     Args:
         open_stream: opens a `towline-sync` channel of the session's connection.
         resume: asked after `Stopped` was told.
+        was_in_step: in this session already: a folder that is gone now stops the sync.
 
     Raises:
         ConnectionLost: the channel ended. Begin again on the next connection: what was
             under way is found out by the merge.
-        SyncHalted: a root is gone, or another one than before.
         TowlineError: one of the folders cannot be used, or an ignore file is wrong.
     """
     while True:
-        ignore = await asyncio.to_thread(read_ignore, folder.local)
-        place = await asyncio.to_thread(Place, folder.local)
         try:
-            await _with_rules(
-                folder, ignore, place, open_stream=open_stream, told=told, resume=resume
-            )
+            ignore = await asyncio.to_thread(read_ignore, folder.local)
+            place = await asyncio.to_thread(_opened, folder.local, was_in_step)
+            was_in_step = True
+            try:
+                await _with_rules(
+                    folder, ignore, place, open_stream=open_stream, told=told, resume=resume
+                )
+            finally:
+                place.close()
         except _RulesChanged:
             told(Noted(text="the ignore rules changed: both folders are looked at anew"))
-        finally:
-            place.close()
+        except SyncHalted as halted:
+            told(Stopped(halts=(halted.halt,)))
+            await resume.wait()
+
+
+def _opened(path: Path, was_in_step: bool) -> Place:
+    try:
+        return Place(path)
+    except TowlineError as error:
+        if not was_in_step:
+            raise
+        reason = Reason.ROOT_NO_FOLDER if path.exists() else Reason.ROOT_GONE
+        raise SyncHalted(Halt(reason, "laptop", error.message)) from error
 
 
 async def _with_rules(
@@ -121,6 +156,8 @@ async def _with_rules(
 ) -> None:
     news = asyncio.Event()
     tree = LaptopTree(place, ignore)
+    store = await asyncio.to_thread(Store, folder.state)
+    tree.cached = await asyncio.to_thread(hashes.load, store.hashes)
     dirty: set[bytes] = set()
 
     def note(text: str) -> None:
@@ -143,15 +180,29 @@ async def _with_rules(
             told=note,
             news=news,
             is_claim=folder.is_claim,
+            packing=Packing(folder.compression),
         ) as remote:
             await scanning
-            store = await asyncio.to_thread(Store, folder.state)
+            if tree.hashed:
+                await asyncio.to_thread(_keep_hashes, tree, store)
+            hashed = tree.hashed
+            folders = 1 + sum(is_folder(entry) for entry in tree.entries.values())
+            if (text := watches_text(folders, watches_allowed())) is not None:
+                note(text)
             try:
                 loop = _Loop(tree=tree, remote=remote, store=store, told=told, resume=resume)
                 loop.dirty, loop.news = dirty, news
                 await loop.run()
             finally:
                 store.close()
+                if tree.hashed > hashed:
+                    _keep_hashes(tree, store)
+
+
+def _keep_hashes(tree: LaptopTree, store: Store) -> None:
+    # Without them the next start takes longer, and nothing else.
+    with suppress(TowlineError):
+        hashes.save(store.hashes, tree.hashes())
 
 
 @dataclass(slots=True)
@@ -176,15 +227,22 @@ class _Loop:
         self._told, self._resume = told, resume
         self._place = tree.place
         self._replica = Replica(tree)
-        self._ancestor = Ancestor(remote.incarnation)
+        self._incarnation = f"{remote.incarnation} {tree.place.incarnation}"
+        self._ancestor = Ancestor(self._incarnation)
         self._is_first = True
         self._needs_all = True
-        self._complained: set[tuple[bytes, str]] = set()
+        # What is there and not synced, by side and path, and what could not be done.
+        self._others: dict[tuple[str, bytes], str] = {}
+        self._failed: dict[tuple[str, bytes], str] = {}
+        self._failed_before: dict[tuple[str, bytes], str] = {}
+        self._complaints = 0
+        self._counted: Counted | None = None
+        self._deleted_at = 0.0
         self.dirty: set[bytes] = set()
         self.news = asyncio.Event()
 
     async def run(self) -> None:
-        found, why = await asyncio.to_thread(self._store.load, self._remote.incarnation)
+        found, why = await asyncio.to_thread(self._store.load, self._incarnation)
         if why is not None:
             self._told(Noted(text=why))
         if found is not None:
@@ -194,8 +252,9 @@ class _Loop:
             started = time.monotonic()
             self.news.clear()
             outcome = await self._pass()
-            is_in_step = not (outcome.again_soon or outcome.again_later)
-            if is_in_step and (outcome.in_container or outcome.on_laptop or not is_told):
+            self._count_all()
+            has_changed = outcome.in_container or outcome.on_laptop
+            if not outcome.again_soon and (has_changed or not is_told):
                 is_told = True
                 self._tell(outcome, time.monotonic() - started)
             timeout_s = _FAILED_AGAIN_S if outcome.again_later else None
@@ -211,12 +270,33 @@ class _Loop:
 
     def _tell(self, outcome: _Outcome, seconds: float) -> None:
         self._told(
-            InStep(in_container=outcome.in_container, on_laptop=outcome.on_laptop, seconds=seconds)
+            InStep(
+                in_container=outcome.in_container,
+                on_laptop=outcome.on_laptop,
+                seconds=seconds,
+                not_synced=len(self._others) + len(self._failed),
+            )
         )
+
+    def _count_all(self) -> None:
+        """Tell how things stand, if that is not as it was told."""
+        away = {**self._others, **self._failed}
+        counted = Counted(
+            paths=len(self._ancestor.entries),
+            foreign=len(self._ancestor.foreign),
+            not_synced=tuple(
+                NotSynced(path=shown(path), side=side, reason=reason)
+                for (side, path), reason in away.items()
+            ),
+        )
+        if counted != self._counted:
+            self._counted = counted
+            self._told(counted)
 
     async def _pass(self) -> _Outcome:
         await self._look()
         merge = await self._merged()
+        merge = await self._all_deletions(merge)
         while merge.halts:
             self._told(Stopped(halts=merge.halts))
             await self._resume.wait()
@@ -230,8 +310,27 @@ class _Loop:
         unkept = await self._keep(merge)
         await self._do_there(merge, unkept, outcome)
         await self._do_here(merge, outcome)
+        self._end_complaints()
         await self._save(merge, outcome)
         return outcome
+
+    async def _all_deletions(self, merge: Merge) -> Merge:
+        """The merge once no more files go."""
+        gone = 0
+        for _ in range(_DELETIONS_ROUNDS):
+            now = files_gone(merge.container) + files_gone(merge.laptop)
+            if merge.halts or self._is_first or now == gone:
+                break
+            # A few right behind others are more of them.
+            before, self._deleted_at = self._deleted_at, time.monotonic()
+            if now < _DELETIONS_WAITED and self._deleted_at - before > _DELETIONS_JUST_NOW_S:
+                break
+            gone = now
+            await asyncio.sleep(_DELETIONS_MORE_S)
+            await self._look()
+            self._needs_all = True
+            merge = await self._merged()
+        return merge
 
     async def _look(self) -> None:
         """Look at what may have changed on the laptop."""
@@ -249,7 +348,8 @@ class _Loop:
         if became is not None:
             return became
         try:
-            if b"" in paths or len(paths) > _LOOKS_AT_MOST:
+            at_most = max(_LOOKS_AT_MOST, len(self._tree.entries) // _LOOKS_SHARE)
+            if b"" in paths or len(paths) > at_most:
                 self._tree.scan()
             else:
                 for path in paths:
@@ -262,6 +362,8 @@ class _Loop:
 
     async def _merged(self, *, accepts: bool = False) -> Merge:
         paths = self._tree.changed | self._remote.changed
+        self._note_others("laptop", self._tree.changed, self._tree.entries)
+        self._note_others("container", self._remote.changed, self._remote.entries)
         self._tree.changed.clear()
         self._remote.changed.clear()
         sides = self._ancestor.entries, self._tree.entries, self._remote.entries
@@ -272,6 +374,7 @@ class _Loop:
                 *sides,
                 foreign=self._ancestor.foreign,
                 stays_away=self._tree.stays_away,
+                folding=self._place.folding,
             )
         if merge is None:
             # In a thread, of copies: 50,000 entries would hold up the line's answers.
@@ -283,10 +386,37 @@ class _Loop:
                     foreign=self._ancestor.foreign,
                     stays_away=self._tree.stays_away,
                     accept_deletions=accepts,
+                    folding=self._place.folding,
                 )
             )
+            # Each failure needs all: those that are not met again are over.
+            self._failed_before, self._failed = self._failed, {}
+            self._note_clashes(merge)
         self._needs_all = False
         return merge
+
+    def _note_clashes(self, merge: Merge) -> None:
+        for path, there in merge.clashes.items():
+            reason = f"this disk takes it for {shown(there)}"
+            self._failed[("laptop", path)] = reason
+            if self._failed_before.get(("laptop", path)) != reason:
+                self._complain(path, "laptop", reason)
+
+    def _note_others(self, side: str, paths: set[bytes], entries: Mapping[bytes, Entry]) -> None:
+        """Tell what there is that is not synced, each thing once."""
+        for path in paths:
+            entry = entries.get(path)
+            is_ours = path in self._tree.entries or path in self._ancestor.entries
+            if not is_other(entry) or not is_ours:
+                # What only the image has of these concerns nobody.
+                self._others.pop((side, path), None)
+                continue
+            assert entry is not None
+            reason = entry.target.decode(errors="replace")
+            if self._others.get((side, path)) != reason:
+                self._others[(side, path)] = reason
+                self._complain(path, side, reason)
+        self._end_complaints()
 
     async def _keep(self, merge: Merge) -> set[bytes]:
         """Fetch what a first sync replaces; returns what did not come."""
@@ -322,7 +452,9 @@ class _Loop:
 
     async def _do_here(self, merge: Merge, outcome: _Outcome) -> None:
         for batch in batches(merge.laptop):
-            missing = await stage_here(batch, replica=self._replica, remote=self._remote)
+            missing = await stage_here(
+                batch, replica=self._replica, remote=self._remote, place=self._place
+            )
             results = await asyncio.to_thread(self._change, batch, missing)
             done = self._count(batch, results, "laptop", outcome)
             outcome.on_laptop += len(done)
@@ -353,7 +485,6 @@ class _Loop:
             if status == Status.DONE:
                 done.append(change)
                 outcome.settled[change.path] = change.new
-                self._complained -= {each for each in self._complained if each[0] == change.path}
             elif status == Status.HOLDS:
                 # What stays in the folder is in nobody's way: the folder is the side's own
                 # now, or goes beside if something else is to be there.
@@ -370,15 +501,22 @@ class _Loop:
         self._needs_all = True
         self.dirty.add(path)
         if status == Status.FAILED and "while it was sent" not in text:
-            self._complain(path, side, text)
+            self._failed[(side, path)] = text
+            if self._failed_before.get((side, path)) != text:
+                self._complain(path, side, text)
             outcome.again_later = True
         else:
             outcome.again_soon = True
 
     def _complain(self, path: bytes, side: str, text: str) -> None:
-        if (path, text) not in self._complained:
-            self._complained.add((path, text))
+        self._complaints += 1
+        if self._complaints <= _COMPLAINTS_AT_MOST:
             self._told(NotSynced(path=shown(path), side=side, reason=text))
+
+    def _end_complaints(self) -> None:
+        more, self._complaints = self._complaints - _COMPLAINTS_AT_MOST, 0
+        if more > 0:
+            self._told(Noted(text=f"{more} more are not synced: `towline sync` lists them"))
 
     async def _save(self, merge: Merge, outcome: _Outcome) -> None:
         foreign = merge.foreign | outcome.became_foreign

@@ -41,7 +41,7 @@ class Entry:
         executable: of a file: whether its owner may execute it.
         mtime_ns: goes along with content, and is no change by itself.
         digest: of a file's content.
-        target: of a link, as it is written in it.
+        target: of a link, as it is written in it; of what is not synced, why.
     """
 
     kind: Kind

@@ -11,12 +11,14 @@ import hashlib
 import os
 import secrets
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from towline.errors import TowlineError
+from towline.sync.folding import Folding
 from towline.sync.ignore import OWN_PREFIX
 from towline.sync.model import parent
 
@@ -61,11 +63,71 @@ class Place:
         self._opened = (found.st_dev, found.st_ino)
         self._temporary = TEMPORARY + secrets.token_hex(6).encode() + b"-"
         self._made = 0
+        self.folding = self._probed()
+
+    def _probed(self) -> Folding:
+        """What the disk does not tell apart.
+
+        By names that are there: a probe of our own would wake whoever watches the folder.
+        How é is written matters to each disk that folds case, and on macOS to all.
+        """
+        names = {os.fsencode(each) for each in os.listdir(self._fd)}  # noqa: PTH208
+        others = ((name, name.swapcase()) for name in sorted(names))
+        other = next((other for name, other in others if other not in names), None)
+        folds = self._has(other) if other is not None else self._folds_probe()
+        return Folding(case=folds, unicode=folds or sys.platform == "darwin")
+
+    def _folds_probe(self) -> bool:
+        probe = self.temporary()
+        try:
+            os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=self._fd))
+        except OSError:
+            return False  # nothing can be made there, so nothing can clash
+        try:
+            return self._has(probe.upper())
+        finally:
+            os.unlink(probe, dir_fd=self._fd)
+
+    def _has(self, name: bytes) -> bool:
+        try:
+            os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+        except OSError:
+            return False
+        return True
+
+    def is_spelled(self, path: bytes) -> bool:
+        """Whether a path is there in just these letters; only a folding disk has to be asked."""
+        if not self.folding:
+            return True
+        with self.folder(b"") as at:
+            fd = os.dup(at)
+        try:
+            names = path.split(b"/")
+            for number, name in enumerate(names, 1):
+                if name not in (os.fsencode(each) for each in os.listdir(fd)):  # noqa: PTH208
+                    return False
+                if number < len(names):
+                    below = os.open(name, _FOLDER, dir_fd=fd)
+                    os.close(fd)
+                    fd = below
+        except OSError:
+            return False
+        finally:
+            os.close(fd)
+        return True
 
     @property
     def name(self) -> bytes:
         """The path, for calls that want all of it."""
         return os.fsencode(self.path)
+
+    @property
+    def incarnation(self) -> str:
+        """Another folder at the same path has another one.
+
+        Without the device: some systems number theirs anew at each start.
+        """
+        return f"{self._opened[1]:x}"
 
     def close(self) -> None:
         """Give the descriptor back."""

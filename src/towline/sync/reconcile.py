@@ -9,10 +9,11 @@ A deletion goes over only for what was in step, and never takes what the other s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum, auto
 from functools import partial
 
+from towline.sync.folding import NOTHING_FOLDED, Folding
 from towline.sync.model import (
     FOLDER,
     NAME_BYTES_AT_MOST,
@@ -86,6 +87,7 @@ class Merge:
         agreed: the ancestor's new entries that need no change on either side.
         foreign: the topmost paths that are the container's alone.
         halts: when there are any, nothing is to be done.
+        clashes: paths of the container that the laptop's disk takes for another one.
     """
 
     laptop: tuple[Change, ...] = ()
@@ -95,6 +97,7 @@ class Merge:
     agreed: Mapping[bytes, Entry | None]
     foreign: frozenset[bytes]
     halts: tuple[Halt, ...] = ()
+    clashes: Mapping[bytes, bytes] = field(default_factory=dict)
 
     @property
     def is_quiet(self) -> bool:
@@ -142,6 +145,7 @@ def reconcile(
     foreign: frozenset[bytes] = frozenset(),
     stays_away: Callable[[bytes], bool] = nothing_stays_away,
     accept_deletions: bool = False,
+    folding: Folding = NOTHING_FOLDED,
 ) -> Merge:
     """Merge whole trees.
 
@@ -150,6 +154,7 @@ def reconcile(
         foreign: as the pass before left it.
         stays_away: whether the container's version of a path does not come to the laptop.
         accept_deletions: do what would halt otherwise.
+        folding: what the laptop's disk does not tell apart.
     """
     paths = sorted({*ancestor, *laptop, *container}, key=tree_order)
     first_paths = _all_below(paths, foreign) if not is_first else frozenset()
@@ -163,9 +168,14 @@ def reconcile(
         )
         for path in paths
     }
-    _hold_below_others(paths, decided, laptop, container)
+    wanted = (p for p, it in decided.items() if it.fate is _Fate.BOTH and it.target is not None)
+    clashes = folding.clashes(wanted, laptop)
+    for path in clashes:
+        decided[path] = _HELD
+    _hold_below_others(paths, decided, laptop, container, clashes)
     _keep_what_is_below(paths, decided, laptop, container)
     merge = _changes(paths, decided, ancestor, laptop, container, foreign)
+    merge = replace(merge, clashes=clashes)
     halts = () if accept_deletions or is_first else _halts(merge, ancestor, laptop, container)
     if halts:
         return Merge(agreed={}, foreign=foreign, halts=halts)
@@ -180,14 +190,13 @@ def reconcile_paths(
     *,
     foreign: frozenset[bytes],
     stays_away: Callable[[bytes], bool] = nothing_stays_away,
+    folding: Folding = NOTHING_FOLDED,
 ) -> Merge | None:
     """Merge a few files whose folders are in step, or None where that is not all there is.
 
     A save must not cost a walk over 20,000 entries.
     """
     paths = sorted(set(paths), key=tree_order)
-    if len(paths) > _DELETIONS_UNASKED:
-        return None
     trees = (ancestor, laptop, container)
     decided = {}
     for path in paths:
@@ -205,7 +214,10 @@ def reconcile_paths(
             return None
     merge = _changes(paths, decided, ancestor, laptop, container, foreign)
     if any(change.new is None for change in (*merge.laptop, *merge.container)):
-        # An emptied root is seen by its whole.
+        # An emptied root, and many deletions, are seen by the whole.
+        return None
+    if folding and any(change.old is None for change in merge.laptop):
+        # So is another name that the disk takes for the new one.
         return None
     return merge
 
@@ -260,12 +272,17 @@ def _all_below(paths: list[bytes], tops: frozenset[bytes]) -> frozenset[bytes]:
 
 
 def _hold_below_others(
-    paths: list[bytes], decided: dict[bytes, _Decided], laptop: Tree, container: Tree
+    paths: list[bytes],
+    decided: dict[bytes, _Decided],
+    laptop: Tree,
+    container: Tree,
+    clashes: Mapping[bytes, bytes],
 ) -> None:
     """A folder that cannot be read says nothing of what is in it."""
     held: set[bytes] = set()
     for path in paths:
-        if is_other(laptop.get(path)) or is_other(container.get(path)) or parent(path) in held:
+        is_held = is_other(laptop.get(path)) or is_other(container.get(path)) or path in clashes
+        if is_held or parent(path) in held:
             held.add(path)
             decided[path] = _HELD
 
@@ -415,14 +432,14 @@ def _halts(merge: Merge, ancestor: Tree, laptop: Tree, container: Tree) -> tuple
             text = f"the {side}'s folder is empty, and had {files} files"
             halts.append(Halt(Reason.ROOT_EMPTIED, side, text))
             continue
-        gone = _files_gone(changes)
+        gone = files_gone(changes)
         if gone > _DELETIONS_UNASKED and gone * 2 > files:
             text = f"{gone} of {files} files were deleted on the {side}"
             halts.append(Halt(Reason.MANY_DELETIONS, side, text))
     return tuple(halts)
 
 
-def _files_gone(changes: tuple[Change, ...]) -> int:
+def files_gone(changes: tuple[Change, ...]) -> int:
     """Files that the changes delete; a file that was only moved is none."""
     made = {change.new.digest for change in changes if change.new is not None}
     return sum(

@@ -8,20 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from towline._kit.tasks import Tasks
 from towline.errors import ConnectionLost, TowlineError
 from towline.sync import wire
+from towline.sync.delta import Base, Copied, lacking
 from towline.sync.ignore import Ignore
 from towline.sync.model import Entry, Kind, points_inside, stays_inside
+from towline.sync.packing import Packing, unpacked
 from towline.sync.reconcile import Aside, Change, Halt, Reason
 from towline.sync.store import update
 from towline.sync.wire import Frame, frame, pack_entry, short
 from towline.transport.subsystem import Stream
 
-_OTHER = Entry(Kind.OTHER)
+# A part of a file: bytes, or a block of the version that the laptop has; None is its end.
+Piece = bytes | Copied | None
+
+_LEADS_OUT = Entry(Kind.OTHER, target=b"a link that leads out of the folder")
 
 
 class SyncHalted(TowlineError):
@@ -44,7 +50,13 @@ class Remote:
     """
 
     def __init__(
-        self, stream: Stream, *, ignore: Ignore, told: Callable[[str], None], news: asyncio.Event
+        self,
+        stream: Stream,
+        *,
+        ignore: Ignore,
+        told: Callable[[str], None],
+        news: asyncio.Event,
+        packing: Packing,
     ) -> None:
         self._stream, self._ignore, self._told = stream, ignore, told
         self._coming: dict[bytes, Entry | None] = {}
@@ -53,6 +65,8 @@ class Remote:
         self.entries: dict[bytes, Entry] = {}
         self.changed: set[bytes] = set()
         self._news = news
+        self._packing = packing
+        self._asked_at = 0.0
         self.incarnation = ""
 
     async def open(self, root: str, *, is_claim: bool) -> None:
@@ -60,6 +74,7 @@ class Remote:
         rules = self._ignore.to_wire()
         payload = bytes([wire.VERSION, is_claim]) + short(root.encode())
         payload += struct.pack(">I", len(rules)) + rules
+        self._asked_at = time.monotonic()
         await self._stream.write(frame(Frame.OPEN, payload))
 
     async def first_look(self) -> None:
@@ -77,13 +92,18 @@ class Remote:
         while True:
             size, number = wire.head(await self._stream.read_exactly(wire.HEAD_BYTES))
             payload = await self._stream.read_exactly(size) if size else b""
-            try:
-                kind = Frame(number)
-            except ValueError as error:
-                raise wire.WireError(f"the agent sent a frame {number:#x}") from error
-            await self._take(kind, payload)
+            if number == Frame.PACKED:
+                frames = await asyncio.to_thread(unpacked, payload)
+                for inner, content in wire.frames_in(frames):
+                    await self._take(inner, content)
+            else:
+                await self._take(number, payload)
 
-    async def _take(self, kind: Frame, payload: bytes) -> None:
+    async def _take(self, number: int, payload: bytes) -> None:
+        try:
+            kind = Frame(number)
+        except ValueError as error:
+            raise wire.WireError(f"the agent sent a frame {number:#x}") from error
         if kind is Frame.ENTRIES:
             for path, entry in wire.unpack_entries(payload):
                 self._entry(path, entry)
@@ -99,6 +119,7 @@ class Remote:
         elif kind is Frame.REFUSED:
             raise _refusal(_text(payload))
         elif kind is Frame.OPENED:
+            self._packing.first_answer(time.monotonic() - self._asked_at)
             self.incarnation = _text(payload)
         else:
             await self._answers.put((kind, payload))
@@ -113,7 +134,7 @@ class Remote:
         ):
             return
         if entry is not None and entry.kind is Kind.LINK and not points_inside(path, entry.target):
-            entry = _OTHER
+            entry = _LEADS_OUT
         self._coming[path] = entry
 
     async def _answer(self, *kinds: Frame) -> tuple[Frame, bytes]:
@@ -129,8 +150,25 @@ class Remote:
         return int.from_bytes(payload)
 
     async def send(self, frames: bytes) -> None:
-        """Send FILE, CONTENT and ABANDON frames."""
+        """Send FILE, CONTENT and ABANDON frames, as they are or packed."""
+        began = time.monotonic()
         await self._stream.write(frames)
+        self._packing.sent(len(frames), time.monotonic() - began)
+
+    def packed(self, frames: bytes) -> bytes:
+        """Frames as they are best sent; blocking."""
+        content = self._packing.packed(frames)
+        return frames if content is None else frame(Frame.UNPACK, content)
+
+    async def delta(self, path: bytes, entry: Entry, base: Base) -> list[tuple[int, int]]:
+        """Begin a file that is made of what is there: the runs of blocks that must be sent."""
+        payload = pack_entry(path, entry) + struct.pack(">I", base.block_bytes) + base.sums
+        await self._stream.write(frame(Frame.DELTA, payload))
+        _, answer = await self._answer(Frame.LACKING)
+        try:
+            return list(lacking(answer))
+        except ValueError as error:
+            raise wire.WireError(str(error)) from error
 
     async def commit(
         self, asides: Sequence[Aside], changes: Sequence[Change]
@@ -153,23 +191,37 @@ class Remote:
         return results
 
     async def fetch(
-        self, wanted: Sequence[tuple[bytes, Entry]]
-    ) -> AsyncIterator[tuple[int, bytes | None]]:
-        """Files, in order: pieces of each (the number, bytes), then (the number, None).
+        self,
+        wanted: Sequence[tuple[bytes, Entry]],
+        bases: Mapping[bytes, Base] | None = None,
+    ) -> AsyncIterator[tuple[int, Piece]]:
+        """Files, in order: pieces of each (the number, a piece), then (the number, None).
 
         One that is not there any more has no pieces.
+
+        Args:
+            bases: the laptop's versions of some: what is in these comes as `Copied`.
         """
-        payload = struct.pack(">I", len(wanted))
-        payload += b"".join(pack_entry(path, entry) for path, entry in wanted)
+        payload = struct.pack(">BI", self._packing.is_on, len(wanted))
+        for path, entry in wanted:
+            payload += pack_entry(path, entry)
+            base = (bases or {}).get(path)
+            if base is None:
+                payload += struct.pack(">I", 0)
+            else:
+                payload += struct.pack(">II", base.block_bytes, len(base.sums)) + base.sums
         await self._stream.write(frame(Frame.FETCH, payload))
         for number in range(len(wanted)):
             _, answer = await self._answer(Frame.FETCHED)
             is_there = answer[:1] == b"\0"
             while is_there:
-                kind, piece = await self._answer(Frame.FETCH_CONTENT, Frame.FETCH_END)
+                kind, piece = await self._answer(
+                    Frame.FETCH_CONTENT, Frame.FETCH_COPY, Frame.FETCH_END
+                )
                 if kind is Frame.FETCH_END:
                     break
-                yield number, piece
+                is_copy = kind is Frame.FETCH_COPY
+                yield number, Copied(int.from_bytes(piece)) if is_copy else piece
             yield number, None
 
     def made(self, changes: Iterable[Change]) -> None:
@@ -203,17 +255,19 @@ async def remote_folder(
     told: Callable[[str], None],
     news: asyncio.Event,
     is_claim: bool = False,
+    packing: Packing,
 ) -> AsyncIterator[Remote]:
     """The container's folder, looked at, for as long as the block lasts.
 
     Args:
         told: gets what the user should know.
         news: set when the container changed.
+        packing: whether contents are packed.
 
     Raises:
         ConnectionLost, SyncHalted, TowlineError: as `Remote.read`, at any time.
     """
-    remote = Remote(stream, ignore=ignore, told=told, news=news)
+    remote = Remote(stream, ignore=ignore, told=told, news=news, packing=packing)
     async with Tasks() as tasks:
         tasks.start(remote.read(), name="sync: agent")
         await remote.open(root, is_claim=is_claim)

@@ -14,7 +14,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 
+from towline.sync.delta import Copied
 from towline.sync.model import Entry, Kind, is_folder, parent, points_inside, same
+from towline.sync.place import open_file
 from towline.sync.reconcile import Change
 from towline.sync.scan import LaptopTree
 
@@ -51,8 +53,11 @@ class Replica:
         self._place = tree.place
         self._staged: dict[bytes, _Staged] = {}
 
-    def begin(self, path: bytes, entry: Entry) -> Receiving:
+    def begin(self, path: bytes, entry: Entry, *, block_bytes: int = 0) -> Receiving:
         """Begin to receive a file under a temporary name in its file system.
+
+        Args:
+            block_bytes: of the blocks of the version that is there, if it is made of them.
 
         Raises:
             OSError: it cannot be made.
@@ -63,7 +68,18 @@ class Replica:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
             fd = os.open(name, flags, 0o600, dir_fd=at)
         staged = _Staged(entry, folder, name)
-        return Receiving(fd, staged, lambda: self._keep(path, staged), lambda: self._drop(staged))
+        base = None
+        if block_bytes:
+            with suppress(OSError), self._place.folder(parent(path)) as at:
+                base = open_file(path[path.rfind(b"/") + 1 :], folder=at)
+        return Receiving(
+            fd,
+            staged,
+            keep=lambda: self._keep(path, staged),
+            drop=lambda: self._drop(staged),
+            base=base,
+            block_bytes=block_bytes,
+        )
 
     def _keep(self, path: bytes, staged: _Staged) -> None:
         self._staged[path] = staged
@@ -168,19 +184,33 @@ class Receiving:
     """One file that comes in pieces; `finish` says whether it is whole."""
 
     def __init__(
-        self, fd: int, staged: _Staged, keep: Callable[[], None], drop: Callable[[], None]
+        self,
+        fd: int,
+        staged: _Staged,
+        *,
+        keep: Callable[[], None],
+        drop: Callable[[], None],
+        base: int | None,
+        block_bytes: int,
     ) -> None:
         self._fd, self._staged = fd, staged
         self._keep, self._drop = keep, drop
+        self._base, self._block_bytes = base, block_bytes
         self._hash = hashlib.sha256()
         self._left = staged.entry.size
 
-    def write(self, content: bytes) -> None:
+    def write(self, piece: bytes | Copied) -> None:
         """Take a piece.
 
         Raises:
             OSError: it cannot be written, or more comes than the file is long.
         """
+        if isinstance(piece, Copied):
+            if self._base is None:
+                raise OSError(errno.ESTALE, "the version that it is made of is gone")
+            content = os.pread(self._base, self._block_bytes, piece.block * self._block_bytes)
+        else:
+            content = piece
         self._left -= len(content)
         if self._left < 0:
             raise OSError(errno.EFBIG, "more came than the file is long")
@@ -201,14 +231,19 @@ class Receiving:
                 os.fdatasync(self._fd) if hasattr(os, "fdatasync") else os.fsync(self._fd)
                 os.utime(self._fd, ns=(entry.mtime_ns, entry.mtime_ns))
         finally:
-            os.close(self._fd)
+            self._close()
         (self._keep if is_whole else self._drop)()
         return is_whole
 
     def give_up(self) -> None:
         """Remove it."""
-        os.close(self._fd)
+        self._close()
         self._drop()
+
+    def _close(self) -> None:
+        os.close(self._fd)
+        if self._base is not None:
+            os.close(self._base)
 
 
 def permissions(mode: int, *, executable: bool) -> int:

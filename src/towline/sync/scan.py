@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from towline.errors import ManifestError
+from towline.sync.hashes import Hashes, packed
 from towline.sync.ignore import (
     GIT_NAME,
     OWN_NAME,
@@ -41,7 +42,38 @@ _YOUNG_NS = 2_000_000_000
 # Temporary files that nobody wrote to for so long are of a client that died.
 _LEFTOVER_S = 60.0
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-_OTHER = Entry(Kind.OTHER)
+
+
+def _not_synced(reason: str) -> Entry:
+    return Entry(Kind.OTHER, target=reason.encode())
+
+
+_OTHER = _not_synced("it cannot be read now")
+_SPELLED_OTHERWISE = _not_synced("the disk takes it for another name")
+_LEADS_OUT = _not_synced("a link that leads out of the folder")
+_KINDS = {
+    stat.S_IFSOCK: _not_synced("a socket"),
+    stat.S_IFIFO: _not_synced("a FIFO"),
+    stat.S_IFBLK: _not_synced("a device"),
+    stat.S_IFCHR: _not_synced("a device"),
+}
+
+
+def kind_of(full: bytes, path: bytes, mode: int) -> tuple[Kind, str]:
+    """What is at a path, and for what is not synced why; blocking.
+
+    Raises:
+        OSError: a link cannot be read.
+    """
+    if stat.S_ISDIR(mode):
+        return Kind.FOLDER, ""
+    if stat.S_ISREG(mode):
+        return Kind.FILE, ""
+    if stat.S_ISLNK(mode):
+        if points_inside(path, os.readlink(full)):  # noqa: PTH115
+            return Kind.LINK, ""
+        return Kind.OTHER, _LEADS_OUT.target.decode()
+    return Kind.OTHER, _KINDS.get(stat.S_IFMT(mode), _OTHER).target.decode()
 
 
 def read_ignore(root: Path) -> Ignore:
@@ -83,6 +115,8 @@ class LaptopTree:
         changed: paths whose entries became others since somebody last took them.
         watched: told of each folder before it is read.
         unstable: files that changed while they were read: to be looked at again.
+        cached: digests of an earlier session, for the first scan.
+        hashed: how many files were read so far.
     """
 
     def __init__(self, place: Place, ignore: Ignore) -> None:
@@ -92,6 +126,8 @@ class LaptopTree:
         self.changed: set[bytes] = set()
         self.unstable: set[bytes] = set()
         self.watched: Callable[[bytes, bytes], None] = lambda path, full: None
+        self.cached: Hashes = {}
+        self.hashed = 0
         self._known: dict[bytes, tuple[Identity, bool]] = {}
         self._stays_away = Ignore()
         self._git_files: dict[bytes, bytes] = {}
@@ -102,6 +138,17 @@ class LaptopTree:
         self._walk(self.place.name, b"", seen)
         for path in self.entries.keys() - seen:
             self._forget(path)
+        # Each of them was asked for, or is gone.
+        self.cached = {}
+
+    def hashes(self) -> bytes:
+        """The digests that an identity is enough for, to be kept."""
+        entries = self.entries
+        return packed(
+            (path, known, entries[path].digest)
+            for path, (known, is_young) in self._known.items()
+            if not is_young and entries[path].kind is Kind.FILE
+        )
 
     def look(self, path: bytes) -> None:
         """Look at one path anew, and at what is below it."""
@@ -111,19 +158,24 @@ class LaptopTree:
         if self.ignore.hides(path, is_folder=False) and self.ignore.hides(path, is_folder=True):
             return
         seen: set[bytes] = set()
+        was = self.entries.get(path)
         try:
+            if not self.place.is_spelled(path):
+                raise FileNotFoundError
             with self.place.folder(parent(path)) as folder:
                 name = path[path.rfind(b"/") + 1 :]
                 found = os.stat(name, dir_fd=folder, follow_symlinks=False)
             self._one(self.place.name + b"/" + path, path, found, seen)
+        except FileNotFoundError:
+            pass
         except OSError as error:
             if error.errno not in _ABSENT:
                 return  # nothing can be known of it now
-        was = self.entries.get(path)
-        if was is None and not seen:
-            return
-        if was is not None and was.kind is not Kind.FOLDER and path in seen and len(seen) == 1:
-            # A file, before and now; only a folder has anything below it.
+        if was is None or was.kind is not Kind.FOLDER:
+            # Only a folder had anything below it; and to go through all paths for each of
+            # many new files takes seconds.
+            if was is not None and path not in seen:
+                self._forget(path)
             return
         below = path + b"/"
         for each in [p for p in self.entries if p == path or p.startswith(below)]:
@@ -136,6 +188,8 @@ class LaptopTree:
             found = os.stat(name, dir_fd=folder, follow_symlinks=False)
         except FileNotFoundError:
             return None, None
+        if not self.place.is_spelled(path):
+            return _SPELLED_OTHERWISE, None
         is_folder = stat.S_ISDIR(found.st_mode)
         if self.ignore.skips(path, is_folder=is_folder):
             return _OTHER, None
@@ -196,7 +250,8 @@ class LaptopTree:
                     self._one(item.path, below, item.stat(follow_symlinks=False), seen)
                 except OSError as error:
                     if error.errno not in _ABSENT:
-                        self._note(below, _OTHER, None, seen)
+                        reason = _not_synced(f"it cannot be read: {error.strerror}")
+                        self._note(below, reason, None, seen)
 
     def _one(self, full: bytes, path: bytes, found: os.stat_result, seen: set[bytes]) -> None:
         is_folder = stat.S_ISDIR(found.st_mode)
@@ -216,17 +271,24 @@ class LaptopTree:
             target = os.readlink(full)  # noqa: PTH115
             link = Entry(Kind.LINK, mtime_ns=found.st_mtime_ns, target=target)
             is_inside = points_inside(path, target)
-            self._note(path, link if is_inside else _OTHER, identity(found), seen)
+            self._note(path, link if is_inside else _LEADS_OUT, identity(found), seen)
         elif stat.S_ISREG(found.st_mode):
             self._file(full, path, identity(found), seen)
         else:
-            self._note(path, _OTHER, None, seen)
+            self._note(path, _KINDS.get(stat.S_IFMT(found.st_mode), _OTHER), None, seen)
 
     def _file(self, full: bytes, path: bytes, now: Identity, seen: set[bytes]) -> None:
         was = self._known.get(path)
         if was == (now, False) and self.entries[path].kind is Kind.FILE:
             seen.add(path)
             return
+        kept = self.cached.get(path)
+        if kept is not None and kept[0] == now:
+            entry = Entry(Kind.FILE, bool(now.mode & 0o100), now.mtime_ns, now.size, kept[1])
+            self._note(path, entry, now, seen)
+            self._known[path] = (now, False)
+            return
+        self.hashed += 1
         fd = open_file(full)
         try:
             content, now, is_at_rest = digest(fd)

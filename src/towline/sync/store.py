@@ -49,6 +49,7 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = private(folder)
         self._path = folder / "ancestor"
+        self.hashes = folder / "hashes"
         self._fd = -1
         self._appended = 0
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from towline.sync import delta
+from towline.sync.delta import Base
 from towline.sync.model import Entry, Kind, parent
 from towline.sync.place import Place, open_file
 from towline.sync.reconcile import Change
-from towline.sync.remote import Remote
+from towline.sync.remote import Piece, Remote
 from towline.sync.replica import Receiving, Replica
 from towline.sync.wire import CONTENT_BYTES, Frame, frame, pack_entry
 
@@ -51,11 +53,12 @@ def batches(changes: Sequence[Change]) -> Iterator[tuple[Change, ...]]:
 
 async def stage_there(changes: Iterable[Change], *, place: Place, remote: Remote) -> set[bytes]:
     """Send the files of a batch to the agent; returns those that it has no room for."""
-    files = [
-        (change.path, change.new)
-        for change in changes
-        if change.new is not None and change.new.kind is Kind.FILE
-    ]
+    files, older = [], set()
+    for change in changes:
+        if change.new is not None and change.new.kind is Kind.FILE:
+            files.append((change.path, change.new))
+            if _is_large(change.new) and _is_large(change.old):
+                older.add(change.path)
     too_large: set[bytes] = set()
     needed = sum(entry.size for _, entry in files)
     if needed > _ASKS_ROOM_BYTES and needed > (room := await remote.room_bytes()):
@@ -66,10 +69,64 @@ async def stage_there(changes: Iterable[Change], *, place: Place, remote: Remote
             needed -= entry.size
             too_large.add(path)
         files = [pair for pair in files if pair[0] not in too_large]
-    blocks = _blocks(files, place)
-    while block := await asyncio.to_thread(next, blocks, b""):
-        await remote.send(block)
+    await _send(_blocks([pair for pair in files if pair[0] not in older], place), remote)
+    for path, entry in files:
+        if path in older:
+            await _send_delta(path, entry, place=place, remote=remote)
     return too_large
+
+
+def _is_large(entry: Entry | None) -> bool:
+    return entry is not None and entry.kind is Kind.FILE and entry.size >= delta.FILE_BYTES_AT_LEAST
+
+
+async def _send(blocks: Iterator[bytes], remote: Remote) -> None:
+    def following() -> bytes:
+        block = next(blocks, b"")
+        return remote.packed(block) if block else b""
+
+    while block := await asyncio.to_thread(following):
+        await remote.send(block)
+
+
+async def _send_delta(path: bytes, entry: Entry, *, place: Place, remote: Remote) -> None:
+    """Send of a file what the agent's version of it has not."""
+    base = await asyncio.to_thread(_base, path, entry, place)
+    if base is None:
+        await _send(_blocks([(path, entry)], place), remote)
+        return
+    runs = await remote.delta(path, entry, base)
+    await _send(_lacking_blocks(path, entry, base.block_bytes, runs, place), remote)
+
+
+def _base(path: bytes, entry: Entry, place: Place) -> Base | None:
+    """What is at a path of the laptop, summed up, or None if it cannot be read."""
+    with suppress(OSError), place.folder(parent(path)) as folder:
+        fd = open_file(path[path.rfind(b"/") + 1 :], folder=folder)
+        try:
+            block = delta.block_bytes(entry.size)
+            return Base(block, delta.sums(fd, block, size=entry.size))
+        finally:
+            os.close(fd)
+    return None
+
+
+def _lacking_blocks(
+    path: bytes, entry: Entry, block_bytes: int, runs: list[tuple[int, int]], place: Place
+) -> Iterator[bytes]:
+    with suppress(OSError), place.folder(parent(path)) as folder:
+        fd = open_file(path[path.rfind(b"/") + 1 :], folder=folder)
+        try:
+            for first, count in runs:
+                at = first * block_bytes
+                end = min(at + count * block_bytes, entry.size)
+                while at < end and (content := os.pread(fd, min(end - at, CONTENT_BYTES), at)):
+                    at += len(content)
+                    yield frame(Frame.CONTENT, content)
+        finally:
+            os.close(fd)
+    # One that changed meanwhile is not whole, or has another digest.
+    yield frame(Frame.ABANDON)
 
 
 def _blocks(files: Iterable[tuple[bytes, Entry]], place: Place) -> Iterator[bytes]:
@@ -105,14 +162,20 @@ def _contents(path: bytes, size: int, place: Place) -> Iterator[bytes]:
 class Fetching:
     """Files that come from the container, written under temporary names."""
 
-    def __init__(self, wanted: Sequence[tuple[bytes, Entry]], replica: Replica) -> None:
+    def __init__(
+        self,
+        wanted: Sequence[tuple[bytes, Entry]],
+        replica: Replica,
+        bases: Mapping[bytes, Base],
+    ) -> None:
         self._wanted = wanted
         self._replica = replica
+        self._bases = bases
         self._now: Receiving | None = None
         self._at = -1
         self.reasons: dict[bytes, str] = {}
 
-    def take(self, pieces: Iterable[tuple[int, bytes | None]]) -> None:
+    def take(self, pieces: Iterable[tuple[int, Piece]]) -> None:
         """Write pieces; blocking."""
         for number, piece in pieces:
             path, entry = self._wanted[number]
@@ -128,8 +191,10 @@ class Fetching:
 
     def _begin(self, number: int, path: bytes, entry: Entry) -> None:
         self._at = number
+        base = self._bases.get(path)
+        block_bytes = base.block_bytes if base is not None else 0
         try:
-            self._now = self._replica.begin(path, entry)
+            self._now = self._replica.begin(path, entry, block_bytes=block_bytes)
         except OSError as error:
             self._fail(path, error)
 
@@ -146,20 +211,24 @@ class Fetching:
 
 
 async def stage_here(
-    changes: Iterable[Change], *, replica: Replica, remote: Remote
+    changes: Iterable[Change], *, replica: Replica, remote: Remote, place: Place
 ) -> dict[bytes, str]:
     """Fetch the files of a batch; returns those that did not come, and why."""
-    wanted = [
-        (change.path, change.new)
-        for change in changes
-        if change.new is not None and change.new.kind is Kind.FILE
-    ]
+    wanted, bases = [], {}
+    for change in changes:
+        if change.new is None or change.new.kind is not Kind.FILE:
+            continue
+        wanted.append((change.path, change.new))
+        if change.old is not None and _is_large(change.old) and _is_large(change.new):
+            base = await asyncio.to_thread(_base, change.path, change.old, place)
+            if base is not None:
+                bases[change.path] = base
     if not wanted:
         return {}
-    fetching = Fetching(wanted, replica)
-    portion: list[tuple[int, bytes | None]] = []
+    fetching = Fetching(wanted, replica, bases)
+    portion: list[tuple[int, Piece]] = []
     size = 0
-    async for number, piece in remote.fetch(wanted):
+    async for number, piece in remote.fetch(wanted, bases):
         portion.append((number, piece))
         size += len(piece or b"")
         if size >= _PORTION_BYTES or len(portion) >= _PORTION_PIECES:
@@ -181,7 +250,7 @@ async def keep(
             kept[path] = await asyncio.to_thread(_write, folder, path, entry.target)
     async for number, piece in remote.fetch(files):
         path, entry = files[number]
-        if piece is not None:
+        if isinstance(piece, bytes):
             content.append(piece)
             continue
         whole = b"".join(content)

@@ -25,6 +25,29 @@ DEBOUNCE_MS = 100
 POLL_EVERY_S = 2.0
 
 
+_MAX_WATCHES = Path("/proc/sys/fs/inotify/max_user_watches")
+# All programs of a user share them; an editor takes as many for the same folder.
+_MUCH_OF_THEM = 0.5
+
+
+def watches_allowed() -> int | None:
+    """How many folders a user may watch here, by all programs; None where nobody counts."""
+    try:
+        return int(_MAX_WATCHES.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def watches_text(folders: int, allowed: int | None) -> str | None:
+    """What to tell of a folder that takes many watches."""
+    if allowed is None or folders < allowed * _MUCH_OF_THEM:
+        return None
+    return (
+        f"the folder takes {folders} of the {allowed} file watches of this user "
+        "(fs.inotify.max_user_watches); ignore what need not be synced, or raise that"
+    )
+
+
 @asynccontextmanager
 async def watching(
     tree: LaptopTree, *, dirty: Callable[[set[bytes]], None], told: Callable[[str], None]

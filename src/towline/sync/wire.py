@@ -29,16 +29,21 @@ class Frame(IntEnum):
     COMMIT = 0x06
     FETCH = 0x07
     RESCAN = 0x08
+    DELTA = 0x09
+    UNPACK = 0x0A
     OPENED = 0x81
     HAS_ROOM = 0x82
     DONE = 0x86
     FETCHED = 0x87
     FETCH_CONTENT = 0x88
     FETCH_END = 0x89
+    LACKING = 0x8A
+    FETCH_COPY = 0x8B
     REFUSED = 0x8F
     ENTRIES = 0x90
     SETTLED = 0x91
     NOTE = 0x92
+    PACKED = 0x93
 
 
 class WireError(TowlineError):
@@ -65,6 +70,24 @@ def head(content: bytes) -> tuple[int, int]:
     return size - 1, kind
 
 
+def frames_in(content: bytes) -> Iterator[tuple[int, bytes]]:
+    """Type and payload of frames that are one behind the other.
+
+    Raises:
+        WireError: the last one is not whole.
+    """
+    at = 0
+    while at < len(content):
+        if at + HEAD_BYTES > len(content):
+            raise WireError("a packed frame is shorter than it says")
+        size, kind = head(content[at : at + HEAD_BYTES])
+        at += HEAD_BYTES
+        if at + size > len(content):
+            raise WireError("a packed frame is shorter than it says")
+        yield kind, content[at : at + size]
+        at += size
+
+
 def short(text: bytes) -> bytes:
     """Bytes with their length in front."""
     return struct.pack(">H", len(text)) + text
@@ -75,7 +98,7 @@ def pack_entry(path: bytes, entry: Entry | None) -> bytes:
     if entry is None:
         return short(path) + _ENTRY.pack(0, 0, 0, 0)
     fixed = _ENTRY.pack(ord(entry.kind.value), entry.executable, entry.mtime_ns, entry.size)
-    if entry.kind is Kind.LINK:
+    if entry.kind in (Kind.LINK, Kind.OTHER):
         return short(path) + fixed + short(entry.target)
     return short(path) + fixed + (entry.digest if entry.kind is Kind.FILE else b"")
 
@@ -107,7 +130,7 @@ def unpack_entries(content: bytes) -> Iterator[tuple[bytes, Entry | None]]:
             if kind is Kind.FILE:
                 digest = content[at : at + DIGEST_BYTES]
                 at += DIGEST_BYTES
-            elif kind is Kind.LINK:
+            elif kind in (Kind.LINK, Kind.OTHER):
                 size = int.from_bytes(content[at : at + 2])
                 target = content[at + 2 : at + 2 + size]
                 at += 2 + size

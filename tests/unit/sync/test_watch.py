@@ -14,7 +14,7 @@ from towline.sync.ignore import Ignore, git_rules
 from towline.sync.inotify import Inotify
 from towline.sync.place import Place
 from towline.sync.scan import LaptopTree
-from towline.sync.watch import watch, watching
+from towline.sync.watch import watch, watches_text, watching
 
 
 class Dirty:
@@ -106,3 +106,10 @@ async def test_watchfiles_tells_the_same_and_outlives_odd_names(tmp_path: Path) 
         await dirty.has(b"")
         os.close(os.open(tmp_path / "b", os.O_CREAT | os.O_WRONLY))
         await dirty.has(b"b")
+
+
+def test_a_folder_that_takes_most_of_the_watches_is_told() -> None:
+    assert watches_text(100, 8192) is None
+    assert watches_text(100_000, None) is None
+    text = watches_text(5_000, 8_192)
+    assert text is not None and "5000 of the 8192" in text
