@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -296,6 +297,22 @@ class Session:
             assert pipe is not None
             pipe.close()
         return code
+
+
+@contextmanager
+def asked_all_the_time(node: Node, namespace: str, service: str, answers: Path) -> Iterator[None]:
+    """Ask a Service's /healthz 20 times a second, by a new connection each time."""
+    name, _, port = service.partition(":")
+    url = f"http://{name}.{namespace}.svc.cluster.local:{port or 80}/healthz"
+    script = f"while :; do curl -sS -m 10 {url} || echo FAILED; echo; sleep 0.05; done"
+    words = [*SANDBOX, "exec", "--name", node.name, "--", "sh", "-c", script]
+    with answers.open("w") as file:
+        asking = subprocess.Popen(words, stdout=file, stderr=subprocess.STDOUT)
+        try:
+            yield
+        finally:
+            asking.terminate()
+            asking.wait()
 
 
 @pytest.fixture

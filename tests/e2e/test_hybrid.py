@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import HERE, Node, Towline, wait_until
+from .conftest import HERE, Node, Towline, asked_all_the_time, wait_until
 
 pytestmark = pytest.mark.usefixtures("unchanged")
 
@@ -45,22 +45,11 @@ def test_no_request_is_lost_on_the_way_in_and_out(
     node: Node, namespace: str, towline: Towline, tmp_path: Path
 ) -> None:
     """New connections all the time, from before `up` until after the end."""
-    script = (
-        "while :; do curl -sS -m 10 http://frontend."
-        f"{namespace}.svc.cluster.local/healthz || echo FAILED; sleep 0.05; done"
-    )
-    words = [os.sys.executable, "sandbox", "exec", "--name", node.name, "--", "sh", "-c", script]
-    checkout = Path(__file__).resolve().parents[2]
-    with (tmp_path / "answers").open("w") as answers:
-        asking = subprocess.Popen(words, cwd=checkout, stdout=answers, stderr=subprocess.STDOUT)
-        try:
-            session = towline.up("frontend").serving()
-            time.sleep(1.5)  # what follows the endpoints late still has to come
-            session.end()
-            time.sleep(3.0)
-        finally:
-            asking.terminate()
-            asking.wait()
+    with asked_all_the_time(node, namespace, "frontend", tmp_path / "answers"):
+        session = towline.up("frontend").serving()
+        time.sleep(1.5)  # what follows the endpoints late still has to come
+        session.end()
+        time.sleep(3.0)
     said = (tmp_path / "answers").read_text()
     assert said.count("ok") > 50
     assert "FAILED" not in said, said[-2000:]

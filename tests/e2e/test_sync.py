@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import TOWLINE, Node, Towline, wait_until
+from .conftest import TOWLINE, Node, Towline, asked_all_the_time, wait_until
 
 pytestmark = pytest.mark.usefixtures("unchanged")
 
@@ -72,6 +72,24 @@ def test_a_save_changes_what_the_service_answers(
     assert (api / "made").read_text() == "made\n"
     assert session.end() == 130
     wait_until("the original", lambda: answer(node, namespace) == "ok")
+
+
+def test_the_service_answers_on_the_way_in_and_out(
+    node: Node, namespace: str, towline: Towline, api: Path, tmp_path: Path
+) -> None:
+    """The original until the process listens; the agent holds the port that it has left."""
+    with asked_all_the_time(node, namespace, "api:8000", tmp_path / "answers"):
+        session = towline.up("api").serving()
+        time.sleep(1.5)  # what follows the endpoints late still has to come
+        on_the_way_in = (tmp_path / "answers").read_text()
+        session.end()
+        time.sleep(3.0)
+    assert on_the_way_in.count("ok") > 20
+    assert "FAILED" not in on_the_way_in, on_the_way_in[-2000:]
+    rest = (tmp_path / "answers").read_text()[len(on_the_way_in) :]
+    assert rest.count("ok") > 20
+    # Until the agent knows of the process's end and listens, nobody does.
+    assert rest.count("FAILED") <= 2, rest[-2000:]
 
 
 @pytest.mark.parametrize("code", [0, 7])

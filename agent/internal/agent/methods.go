@@ -123,6 +123,8 @@ func (m *methods) route(raw json.RawMessage) (any, error) {
 		Mode    tunnel.Mode         `json:"mode"`
 		HoldFor *config.Seconds     `json:"hold_for_s"`
 		Pass    map[string][]string `json:"pass"`
+		// Listen: ports that a process here leaves, and connections still come to.
+		Listen []int `json:"listen"`
 	}](raw)
 	if err != nil {
 		return nil, err
@@ -142,7 +144,13 @@ func (m *methods) route(raw json.RawMessage) (any, error) {
 	default:
 		return nil, &control.Error{Code: control.BadParams, Message: fmt.Sprintf("mode %q is none of client, hold, pass", params.Mode)}
 	}
-	return map[string]any{"held": m.reverse.SetRoute(route)}, nil
+	held := m.reverse.SetRoute(route)
+	if params.Mode == tunnel.Hold {
+		for _, number := range params.Listen {
+			m.reverse.ListenOnceFree(number)
+		}
+	}
+	return map[string]any{"held": held}, nil
 }
 
 func targets(pass map[string][]string) (map[int][]string, error) {

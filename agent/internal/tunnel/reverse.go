@@ -106,6 +106,44 @@ func (r *Reverse) Listen(number int) {
 	}
 }
 
+const (
+	// leavingFor is how long a process that is asked to end may keep its port.
+	leavingFor = 15 * time.Second
+	// leftPause is what a connection may find nobody for.
+	leftPause = 2 * time.Millisecond
+)
+
+// ListenOnceFree takes over a port that a process of the container is about to leave, or
+// has left, unless it is listened on here already.
+func (r *Reverse) ListenOnceFree(number int) {
+	if r.Listens(number) {
+		return
+	}
+	take := func() bool {
+		listener, err := listenEverywhere(number)
+		if err != nil {
+			return false
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.ports[number] = &port{}
+		r.listeners = append(r.listeners, listener)
+		go r.accept(number, listener)
+		return true
+	}
+	if take() {
+		return
+	}
+	go func() {
+		for deadline := time.Now().Add(leavingFor); time.Now().Before(deadline); {
+			time.Sleep(leftPause)
+			if take() {
+				return
+			}
+		}
+	}()
+}
+
 // Keep makes an original that is kept the target of what is not for the laptop: of
 // everything until SetRoute says otherwise, and of all connections to ports that Listen
 // was not asked for. A port of those that another container has is that one's.

@@ -20,10 +20,9 @@ def choose_handover(entry: Entry, observed: Observed) -> tuple[Handover, str | N
 
 def _no_room_side_by_side(entry: Entry, observed: Observed) -> str | None:
     spec = observed.template["spec"]
-    if entry.mode is Mode.SYNC:
-        # The agent does not stand before the process's port: it can hold nothing back.
-        return "in sync mode the process takes its connections itself"
-    if not entry.reverse:
+    if entry.mode is Mode.SYNC and not observed.services:
+        return "no Service leads to it: two consumers would share the work"
+    if entry.mode is not Mode.SYNC and not entry.reverse:
         return "there are no reverse ports: two consumers would share the work"
     if observed.kind is Kind.STATEFULSET:
         return "a StatefulSet's pod is one of a kind"

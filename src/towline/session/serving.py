@@ -472,7 +472,12 @@ class Serving:
             hold_for_s=self._entry.settings.hold_for_s,
             events=self._events,
             ready_timeout_s=self._options.ready_timeout_s,
+            left_ports=self._left_ports(),
         )
+
+    def _left_ports(self) -> Iterable[int]:
+        """Ports of the dev container that a process there no longer listens on."""
+        return ()
 
     # What the gatekeeper asks
 

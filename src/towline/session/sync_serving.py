@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +14,8 @@ from towline._kit.limits import raise_open_files
 from towline._kit.paths import folders, private
 from towline._kit.tasks import Tasks, finish
 from towline.cluster.pods import DevPod
-from towline.errors import ConnectionLost
-from towline.manifest.model import Command, SyncFolder
+from towline.errors import ConnectionLost, TowlineError
+from towline.manifest.model import Command, Handover, SyncFolder
 from towline.plan.command import sync_command
 from towline.plan.folders import lies_in_claim
 from towline.plan.model import Observed
@@ -206,7 +206,21 @@ class SyncServing(Serving):
                 return None
             running = tasks.start(self._in_each_container(self._own_command), name="command")
             await asyncio.wait([asked, running], return_when=asyncio.FIRST_COMPLETED)
+            if not running.done():
+                await self._hold_ports()
             return running.result() if running.done() else None
+
+    async def _hold_ports(self) -> None:
+        """Before the command is ended: its ports are the agent's the moment it leaves them."""
+        current = self._link.current
+        if current is None or self._plan.handover is Handover.EXCLUSIVE or self._record.is_kept:
+            return
+        with suppress(ConnectionLost, TowlineError):
+            await current.ssh.control.route(
+                "hold",
+                hold_for_s=self._options.ready_timeout_s,
+                listen=self._routed() if self._keeper.is_open else (),
+            )
 
     async def _in_each_container(self, command: Command) -> Ending:
         while True:
@@ -256,10 +270,17 @@ class SyncServing(Serving):
 
     # What the gatekeeper asks
 
+    def _left_ports(self) -> Iterable[int]:
+        return self._routed()
+
+    def _routed(self) -> frozenset[int]:
+        """The ports that Services lead to and the dev container's process listens on."""
+        brought = {each.remote for each in self._entry.reverse}
+        return frozenset(p.local for p in self._plan.ports if p.remote not in brought)
+
     async def _listened(self, ports: Iterable[int]) -> frozenset[int]:
         wanted = frozenset(ports)
-        brought = {each.remote for each in self._entry.reverse}
-        routed = frozenset(p.local for p in self._plan.ports if p.remote not in brought)
+        routed = self._routed()
         there: frozenset[int] = frozenset()
         if routed:
             await asyncio.sleep(_LOOK_EVERY_OPEN_S if self._keeper.is_open else _LOOK_EVERY_S)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
@@ -220,19 +220,25 @@ async def give_back(
     hold_for_s: float,
     events: Events,
     ready_timeout_s: float,
+    left_ports: Iterable[int] = (),
 ) -> None:
     """The way back, as far as the agent has a part in it (seamless handover).
 
     The original is brought to ready first. Meanwhile the process answers if it still
     runs; otherwise the agent holds connections. Then both pass to the original, and the
     gate shuts.
+
+    Args:
+        left_ports: of the dev container, which a process there has left or will leave.
     """
     if record.is_kept:
         await _give_back_kept(api, record, current, process_runs=process_runs)
         return
     if current is not None and not process_runs:
         with suppress(ConnectionLost, TowlineError):
-            await current.ssh.control.route("hold", hold_for_s=max(hold_for_s, ready_timeout_s))
+            await current.ssh.control.route(
+                "hold", hold_for_s=max(hold_for_s, ready_timeout_s), listen=left_ports
+            )
     # What it has to report, the restore behind this says once more.
     stood = await apply.start_original(api, record, report=lambda _: None)
     if not stood.will_serve:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -138,12 +138,19 @@ class Control(asyncssh.SSHClientSession[bytes]):
         *,
         hold_for_s: float = 0.0,
         to: dict[int, list[str]] | None = None,
+        listen: Iterable[int] = (),
     ) -> int:
-        """Say where connections to the reverse ports go; returns how many wait now."""
+        """Say where connections to the reverse ports go; returns how many wait now.
+
+        Args:
+            listen: ports that a process of the dev container leaves, or has left: what comes
+                to them from then on is held, too.
+        """
         result = await self.request(
             "route",
             mode=mode,
             hold_for_s=hold_for_s,
+            listen=sorted(listen),
             **(
                 {"pass": {str(port): list(addresses) for port, addresses in to.items()}}
                 if to
