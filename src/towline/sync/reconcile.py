@@ -169,7 +169,7 @@ def reconcile(
         for path in paths
     }
     wanted = (p for p, it in decided.items() if it.fate is _Fate.BOTH and it.target is not None)
-    clashes = folding.clashes(wanted, laptop)
+    clashes = folding.clashes(_with_folders(wanted), laptop) if folding else {}
     for path in clashes:
         decided[path] = _HELD
     _hold_below_others(paths, decided, laptop, container, clashes)
@@ -269,6 +269,16 @@ def _all_below(paths: list[bytes], tops: frozenset[bytes]) -> frozenset[bytes]:
         if path in tops or parent(path) in below:
             below.add(path)
     return frozenset(below)
+
+
+def _with_folders(paths: Iterable[bytes]) -> set[bytes]:
+    """The paths and the folders above them, which stay for them where they would go."""
+    found: set[bytes] = set()
+    for path in paths:
+        while path and path not in found:
+            found.add(path)
+            path = parent(path)
+    return found
 
 
 def _hold_below_others(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from towline.sync.folding import Folding
@@ -80,6 +80,7 @@ def has_room(side: dict[bytes, Entry]) -> bool:
     return len({MAC.key(path) for path in side}) == len(side)
 
 
+@example({b"A": FOLDER}, {}, {b"a": file("1"), b"A": FOLDER, b"A/x": file("1")}, False)
 @given(TREES, TREES, TREES, st.booleans())
 def test_no_merge_asks_the_laptop_for_two_names_that_it_takes_for_one(
     ancestor: dict[bytes, Entry],
