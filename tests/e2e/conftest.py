@@ -244,6 +244,7 @@ class Session:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
         self.events: list[dict[str, Any]] = []
+        self.times: list[float] = []
         self.errors: list[str] = []
         self.output: list[str] = []
         self._threads = [
@@ -257,7 +258,9 @@ class Session:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             try:
-                self.events.append(json.loads(line))
+                event = json.loads(line)
+                self.times.append(time.monotonic())
+                self.events.append(event)
             except ValueError:
                 self.errors.append(line)
 

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 
 import click
 
+from towline.ui.view import printable
+
 
 async def ask(question: str) -> bool:
     """Ask a question; yes is `y` or `yes`, anything else is no."""
@@ -25,7 +27,8 @@ async def choose(question: str, names: Sequence[str]) -> str | None:
 
 
 async def _answer(prompt: str) -> str | None:
-    click.echo(prompt, err=True, nl=False)
+    # It has names of the cluster's in it.
+    click.echo(printable(prompt), err=True, nl=False)
     answer = await _typed()
     if not answer:
         click.echo(err=True)

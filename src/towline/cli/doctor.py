@@ -39,7 +39,7 @@ def doctor(
         mark = click.style("✓", fg="green") if finding.ok else click.style("✗", fg="red")
         click.echo(printable_line(mark, finding.check, printable(finding.text)))
         if finding.hint:
-            click.echo(f"              → {finding.hint}")
+            click.echo(f"              → {printable(finding.hint)}")
     return 0 if well else 1
 
 

@@ -110,8 +110,10 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
+        from towline.ui.view import printable
+
         name = type(error).__name__
-        click.echo(f"towline: unexpected {name}: {error}", err=True)
+        click.echo(f"towline: unexpected {name}: {printable(str(error))}", err=True)
         click.echo("  this is a bug; `towline --debug …` shows where", err=True)
         code = 1
     sys.stdout.flush()
@@ -124,12 +126,13 @@ def _tell(error: TowlineError, *, debug: bool) -> int:
 
         traceback.print_exc()
     from towline.errors import ManifestError
+    from towline.ui.view import printable
 
     is_list = isinstance(error, ManifestError)
     for line in error.message.splitlines() or [""]:
-        click.echo(line if is_list else f"towline: {line}", err=True)
+        click.echo(printable(line if is_list else f"towline: {line}"), err=True)
     if error.hint:
-        click.echo(f"  → {error.hint}", err=True)
+        click.echo(f"  → {printable(error.hint)}", err=True)
     return error.exit_code
 
 

@@ -1,0 +1,562 @@
+"""Faults × loads on one session: what is noticed and healed when, and what is lost.
+
+`make chaos` writes the table of docs/reliability.md by it; a short form is a test.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pty
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from fakes.netfault import FaultyNetwork
+
+from .conftest import SANDBOX, TOWLINE, Node, Session, Towline, free_port, wait_until
+from .shapes import PYTHON_IMAGE, pod_spec, service
+from .ways import Loop, kubeconfig, through
+
+_API_PORT = 6443
+_PIECE = bytes(range(256)) * 256
+# Generous: what counts is in the table, and a busy machine is no failure.
+_HEALS_WITHIN_S = 90.0
+
+# Serves numbers, slow downloads and the digest of what comes; the same here and in the pod.
+_SERVER = """
+import hashlib, http.server, sys, time
+piece = bytes(range(256)) * 256
+class H(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def answer(self, body):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def do_GET(self):
+        words = self.path.split("/")
+        if words[1] != "bytes":
+            return self.answer(words[1].encode())
+        count, pause = int(words[2]), float(words[3])
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(piece) * count))
+        self.end_headers()
+        for _ in range(count):
+            self.wfile.write(piece)
+            time.sleep(pause)
+    def do_POST(self):
+        left, seen = int(self.headers["Content-Length"]), hashlib.sha256()
+        while left:
+            data = self.rfile.read(min(left, 65536))
+            left -= len(data)
+            seen.update(data)
+        self.answer(seen.hexdigest().encode())
+    def log_message(self, *a): pass
+http.server.ThreadingHTTPServer(("", int(sys.argv[1])), H).serve_forever()
+"""
+# 20 requests a second over four connections that stay open, until its input ends.
+_REQUESTS = """
+import http.client, json, sys, threading, time
+host, ended, count = sys.argv[1], threading.Event(), [0, 0, 0]
+def ask(first):
+    number, c = first, None
+    while not ended.wait(0.2):
+        number += 4
+        try:
+            c = c or http.client.HTTPConnection(host, timeout=600)
+            c.request("GET", f"/{number}")
+            count[0 if c.getresponse().read() == str(number).encode() else 1] += 1
+        except Exception as error:
+            count[2] += 1
+            c = None
+threads = [threading.Thread(target=ask, args=(n,), daemon=True) for n in range(4)]
+[t.start() for t in threads]
+sys.stdin.read()
+ended.set()
+[t.join(60) for t in threads]
+print(json.dumps(count))
+"""
+_UPLOAD = """
+import http.client, sys, time
+host, count, pause = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+piece = bytes(range(256)) * 256
+def slowly():
+    for _ in range(count):
+        yield piece
+        time.sleep(pause)
+c = http.client.HTTPConnection(host, timeout=600)
+c.request("POST", "/", body=slowly(), headers={"Content-Length": str(len(piece) * count)})
+print(c.getresponse().read().decode(), end="")
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """A session over a bad network, and what surrounds it.
+
+    Attributes:
+        forward: the local port that leads to the pod `chaos-peer`.
+        address: of the Service that leads here.
+    """
+
+    node: Node
+    towline: Towline
+    session: Session
+    network: FaultyNetwork
+    loop: Loop
+    forward: int
+    address: str
+
+    def inside(self, *words: str) -> list[str]:
+        return [*SANDBOX, "exec", "--name", self.node.name, "--", *words]
+
+    def count(self, event: str) -> int:
+        return [each["event"] for each in list(self.session.events)].count(event)
+
+
+@contextmanager
+def session_over_a_bad_network(
+    node: Node, towline: Towline, loop: Loop, folder: Path
+) -> Iterator[Setup]:
+    namespace = towline.namespace
+    config = kubeconfig(node)
+    cluster = config["clusters"][0]["cluster"]
+    host, _, number = cluster["server"].removeprefix("https://").rpartition(":")
+    network = FaultyNetwork(host, int(number))
+    loop.run(network.open())
+    spec = pod_spec(PYTHON_IMAGE, command=["python3", "-c", _SERVER, "8080"])
+    peer = {"apiVersion": "v1", "kind": "Pod", "spec": spec,
+            "metadata": {"name": "chaos-peer", "labels": {"app": "chaos-peer"}}}  # fmt: skip
+    try:
+        node.apply(peer, service("chaos-peer"), namespace=namespace)
+        node.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/chaos-peer",
+                     "--timeout=60s")  # fmt: skip
+        cluster["server"] = f"https://127.0.0.1:{network.port}"
+        person = through(towline, config, folder)
+        local, forward = free_port(), free_port()
+        entry = {"mode": "hybrid", "reverse": [f"3000:{local}"],
+                 "forward": [f"{forward}:chaos-peer:80"],
+                 "command": [sys.executable, "-c", _SERVER, str(local)]}  # fmt: skip
+        person.manifest(json.dumps({"names": "off", "dev": {"frontend": entry}}))
+        session = person.up("frontend").serving()
+        address = node.get("-n", namespace, "service", "frontend")["spec"]["clusterIP"]
+        try:
+            yield Setup(
+                node=node,
+                towline=person,
+                session=session,
+                network=network,
+                loop=loop,
+                forward=forward,
+                address=address,
+            )
+        finally:
+            session.end(within_s=120)
+    finally:
+        loop.run(network.close())
+        node.kubectl("-n", namespace, "delete", "pod/chaos-peer", "service/chaos-peer", "--now",
+                     "--ignore-not-found")  # fmt: skip
+
+
+# Loads: each is begun before the faults, and asked afterwards what it has lost.
+
+
+@dataclass(slots=True)
+class Lost:
+    """What a load has to say at its end."""
+
+    bytes: int = 0
+    connections: int = 0
+    moved: int = 0
+    note: str = ""
+
+
+class Load(Protocol):
+    name: str
+
+    def begin(self, setup: Setup) -> None: ...
+    def end(self) -> Lost: ...
+
+
+class Idle:
+    name = "idle"
+
+    def begin(self, setup: Setup) -> None:
+        pass
+
+    def end(self) -> Lost:
+        return Lost()
+
+
+class Requests:
+    """Each answer is the number that was asked for."""
+
+    name = "20 requests/s"
+
+    def begin(self, setup: Setup) -> None:
+        words = setup.inside("python3", "-c", _REQUESTS, setup.address)
+        self._process = subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def end(self) -> Lost:
+        said, _ = self._process.communicate(timeout=180)
+        right, wrong, broken = json.loads(said)
+        return Lost(bytes=wrong, connections=broken, moved=right)
+
+
+class Transfers:
+    """One each way, with a digest over all of it."""
+
+    def __init__(self, megabytes: int, *, over_s: float) -> None:
+        self._count = megabytes * (1 << 20) // len(_PIECE)
+        self._pause = over_s / self._count
+        self.name = f"{megabytes} MB each way"
+
+    def begin(self, setup: Setup) -> None:
+        url = f"http://localhost:{setup.forward}/bytes/{self._count}/{self._pause}"
+        up = setup.inside(
+            "python3", "-c", _UPLOAD, setup.address, str(self._count), str(self._pause)
+        )
+        down = [sys.executable, "-c", _DIGEST, url]
+        self._both = [
+            subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            for words in (up, down)
+        ]
+
+    def end(self) -> Lost:
+        whole = hashlib.sha256()
+        for _ in range(self._count):
+            whole.update(_PIECE)
+        lost = Lost(moved=2 * self._count * len(_PIECE))
+        for process in self._both:
+            said, error = process.communicate(timeout=600)
+            if said.strip() != whole.hexdigest():
+                lost.connections += 1
+                lost.note = error.strip().splitlines()[-1] if error else said
+        return lost
+
+
+_DIGEST = """
+import hashlib, sys, urllib.request
+seen = hashlib.sha256()
+with urllib.request.urlopen(sys.argv[1], timeout=600) as answer:
+    while data := answer.read(65536):
+        seen.update(data)
+print(seen.hexdigest())
+"""
+
+
+class Typing:
+    """A terminal in the dev container that says back what is typed, line by line."""
+
+    name = "terminal"
+
+    def begin(self, setup: Setup) -> None:
+        near, far = pty.openpty()
+        says = "console.log('ready'); require('readline').createInterface({input: process.stdin})"
+        says += ".on('line', line => console.log('got ' + line))"
+        words = [str(TOWLINE), "exec", "frontend", "--", "node", "-e", says]
+        self._process = subprocess.Popen(
+            words, stdin=far, stdout=far, stderr=far, cwd=setup.towline.folder,
+            env=setup.towline.environ(), start_new_session=True,
+        )  # fmt: skip
+        os.close(far)
+        self._near, self._said, self._typed = near, "", 0
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=each) for each in (self._read, self._type)]
+        self._threads[0].start()
+        # What is typed before the terminal is lent to the command is nobody's.
+        wait_until("the command", lambda: "ready" in self._said, within_s=60)
+        self._threads[1].start()
+
+    def _read(self) -> None:
+        with suppress(OSError):  # the terminal is gone at its end
+            while data := os.read(self._near, 65536):
+                self._said += data.decode(errors="replace")
+
+    def _type(self) -> None:
+        while not self._over.wait(0.2):
+            self._typed += 1
+            os.write(self._near, f"line {self._typed}\n".encode())
+
+    def _heard(self) -> list[str]:
+        return [line.strip() for line in self._said.splitlines() if line.startswith("got")]
+
+    def end(self) -> Lost:
+        self._over.set()
+        self._threads[1].join()
+        wanted = [f"got line {number + 1}" for number in range(self._typed)]
+        with suppress(AssertionError):
+            wait_until("all lines", lambda: len(self._heard()) >= len(wanted), within_s=60)
+        heard = self._heard()
+        self._process.send_signal(signal.SIGHUP)
+        self._process.wait(30)
+        os.close(self._near)
+        self._threads[0].join(10)
+        wrong = sum(a != b for a, b in zip(wanted, heard, strict=False))
+        wrong += abs(len(wanted) - len(heard))
+        return Lost(bytes=wrong, moved=len(heard), note=repr(self._said[:400]) if wrong else "")
+
+
+# Faults: begun, and ended if they end at all; then the line must be whole again.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """Attributes: `breaks` what cannot outlive it, so that nothing is promised of that."""
+
+    name: str
+    begin: Callable[[Setup], None]
+    end: Callable[[Setup], None] | None = None
+    lasts_s: float = 0.0
+    healed_by: str = "network-back"
+    breaks: bool = False
+
+
+def _freeze(setup: Setup) -> None:
+    setup.loop.call(setup.network.freeze)
+
+
+def _thaw(setup: Setup) -> None:
+    setup.loop.call(setup.network.thaw)
+
+
+def _moved(setup: Setup) -> None:
+    setup.loop.call(setup.network.reset)
+    setup.loop.call(setup.network.thaw)
+
+
+def _sleep(setup: Setup) -> None:
+    """The whole of the laptop's side: the client, its helper and the process."""
+    _freeze(setup)
+    for pid in _family(setup.session.process.pid):
+        os.kill(pid, signal.SIGSTOP)
+
+
+def _wake(setup: Setup) -> None:
+    for pid in _family(setup.session.process.pid):
+        os.kill(pid, signal.SIGCONT)
+    # The Wi-Fi comes back a moment after the laptop, and its old connections do not.
+    _moved(setup)
+
+
+def _family(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(each for child in children for each in _family(int(child)))]
+
+
+def _drops(probability: float) -> tuple[Callable[[Setup], None], Callable[[Setup], None]]:
+    """Packets between the laptop and the API server, in the sandbox's own network namespace."""
+
+    def rules(setup: Setup, how: str) -> None:
+        for chain, side in (("INPUT", "--dport"), ("OUTPUT", "--sport")):
+            words = ["iptables", how, chain, "-p", "tcp", side, str(_API_PORT), "-d" if side ==
+                     "--dport" else "-s", "198.18.0.1", "-m", "statistic", "--mode", "random",
+                     "--probability", str(probability), "-j", "DROP"]  # fmt: skip
+            subprocess.run(setup.inside(*words), check=True, timeout=60)
+
+    return lambda setup: rules(setup, "-I"), lambda setup: rules(setup, "-D")
+
+
+def _restarts(component: str) -> Callable[[Setup], None]:
+    """The sandbox starts a component that ends again, after a second or so."""
+    find = f"""
+import os, signal
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    try:
+        words = open(f"/proc/{{pid}}/cmdline").read().split("\\0")
+    except OSError:
+        continue
+    if words[1:2] == ["{component}"]:
+        os.kill(int(pid), signal.SIGKILL)
+        print(pid)
+"""
+
+    def begin(setup: Setup) -> None:
+        done = subprocess.run(setup.inside("python3", "-c", find), capture_output=True, text=True)
+        assert done.stdout.strip(), done.stderr
+
+    return begin
+
+
+def _delete_pod(setup: Setup) -> None:
+    namespace = setup.towline.namespace
+    labels = f"towline.dev/session={setup.session.id}"
+    words = ["-n", namespace, "delete", "pod", "-l", labels, "--wait=false", "--grace-period=0",
+             "--force"]  # fmt: skip
+    setup.node.kubectl(*words)
+
+
+def network_faults(*lengths_s: float) -> list[Fault]:
+    """The network's own, each as long as said."""
+    found = [Fault(name="streams closed by a load balancer",
+                   begin=lambda setup: setup.loop.call(setup.network.reset))]  # fmt: skip
+    for length_s in lengths_s:
+        text = f"{length_s:g} s"
+        found += [
+            Fault(name=f"frozen {text}", begin=_freeze, end=_thaw, lasts_s=length_s),
+            Fault(name=f"cut {text}", begin=lambda s: s.loop.call(s.network.cut),
+                  end=lambda s: s.loop.call(s.network.restore), lasts_s=length_s),
+            Fault(name=f"another address after {text}", begin=_freeze, end=_moved,
+                  lasts_s=length_s),
+        ]  # fmt: skip
+    return found
+
+
+def other_faults(length_s: float) -> list[Fault]:
+    some, all_of_them = _drops(0.3), _drops(1.0)
+    text = f"{length_s:g} s"
+    return [
+        Fault(name=f"0.3 s later each way, {text}", lasts_s=length_s,
+              begin=lambda s: s.loop.call(lambda: s.network.delay(0.3)),
+              end=lambda s: s.loop.call(lambda: s.network.delay(0.0))),
+        Fault(name=f"30 % of packets dropped, {text}", begin=some[0], end=some[1],
+              lasts_s=length_s),
+        Fault(name=f"all packets dropped, {text}", begin=all_of_them[0], end=all_of_them[1],
+              lasts_s=length_s),
+        Fault(name=f"the laptop sleeps {text}", begin=_sleep, end=_wake, lasts_s=length_s),
+        Fault(name="the API server restarts", begin=_restarts("kube-apiserver")),
+        Fault(name="the kubelet restarts", begin=_restarts("kubelet")),
+    ]  # fmt: skip
+
+
+POD_DELETED = Fault(name="the dev pod is deleted", begin=_delete_pod, healed_by="pod-replaced",
+                    breaks=True)  # fmt: skip
+
+
+@dataclass(slots=True)
+class Row:
+    """What one fault did under one load, over its repetitions."""
+
+    fault: Fault
+    load: str
+    times: int = 0
+    noticed_s: list[float] = field(default_factory=list)
+    healed_s: list[float] = field(default_factory=list)
+    lost: Lost = field(default_factory=Lost)
+    restarted: int = 0
+
+
+def inflict(setup: Setup, fault: Fault, row: Row) -> None:
+    """One fault, from its beginning to a line that is whole again."""
+    losses, heals = setup.count("network-lost"), setup.count(fault.healed_by)
+    noticed = Stamp(setup, "network-lost", losses)
+    healed = Stamp(setup, fault.healed_by, heals)
+    began = time.monotonic()
+    fault.begin(setup)
+    if fault.end is not None:
+        time.sleep(fault.lasts_s)  # how long it lasts is what is tested
+        fault.end(setup)
+        ended = time.monotonic()
+    else:
+        ended = began
+        with suppress(AssertionError):
+            # It may go unseen: nothing was under way, or another carrier was there at once.
+            wait_until("noticed", lambda: noticed.seen() or healed.seen(), within_s=8)
+    wait_until(
+        f"healed: {fault.name}",
+        lambda: (
+            setup.count("network-back") >= setup.count("network-lost")
+            and (fault.healed_by == "network-back" or setup.count(fault.healed_by) > heals)
+        ),
+        within_s=_HEALS_WITHIN_S,
+    )
+    row.times += 1
+    if (at := noticed.seen()) is not None:
+        row.noticed_s.append(at - began)
+    if (at := healed.seen()) is not None:
+        row.healed_s.append(max(at - ended, 0.0))
+
+
+class Stamp:
+    """When the first event of a kind came, after so many."""
+
+    def __init__(self, setup: Setup, event: str, after: int) -> None:
+        self._setup, self._event, self._after = setup, event, after
+
+    def seen(self) -> float | None:
+        session = self._setup.session
+        pairs = zip(list(session.events), list(session.times), strict=False)
+        times = [at for each, at in pairs if each["event"] == self._event]
+        return times[self._after] if len(times) > self._after else None
+
+
+def run(setup: Setup, faults: list[Fault], loads: list[Load], *, repeated: int = 1) -> list[Row]:
+    """All faults, one after the other, while all loads are under way."""
+    name = " + ".join(load.name for load in loads)
+    starts = setup.count("command-started")
+    rows = [Row(fault=fault, load=name) for fault in faults]
+    for load in loads:
+        load.begin(setup)
+    with ExitStack() as stack:
+        losses: list[Lost] = []
+        stack.callback(lambda: losses.extend(load.end() for load in loads))
+        for row in rows:
+            for _ in range(repeated):
+                inflict(setup, row.fault, row)
+    for row in rows:
+        row.restarted = setup.count("command-started") - starts
+        for lost in losses:
+            row.lost.bytes += lost.bytes
+            row.lost.connections += lost.connections
+            row.lost.note = row.lost.note or lost.note
+    return rows
+
+
+def table(rows: list[Row]) -> str:
+    """The rows as Markdown."""
+    lines = [
+        "| fault | load | times | noticed after, p50 / max | healed after, p50 / p95 / max "
+        "| bytes lost | connections lost | processes restarted |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        noticed = _figures(row.noticed_s, row.times, 0.5, 1.0)
+        healed = _figures(row.healed_s, row.times, 0.5, 0.95, 1.0)
+        lines.append(
+            f"| {row.fault.name} | {row.load} | {row.times} | {noticed} | {healed} "
+            f"| {row.lost.bytes} | {row.lost.connections} | {row.restarted} |"
+        )
+    return "\n".join(lines)
+
+
+def _figures(found: list[float], times: int, *shares: float) -> str:
+    if not found:
+        return "not noticed"
+    ordered = sorted(found)
+    figures = [ordered[min(int(share * len(ordered)), len(ordered) - 1)] for share in shares]
+    figures[0] = statistics.median(ordered)
+    few = f" ({len(found)} of {times})" if len(found) < times else ""
+    return " / ".join(f"{each:.2f}" for each in figures) + f" s{few}"
+
+
+def machine() -> dict[str, Any]:
+    return {"cores": os.cpu_count(), "load": os.getloadavg()[0]}
+
+
+_BEGIN, _END = "<!-- chaos: written by `make chaos` -->", "<!-- chaos: end -->"
+
+
+def write(path: Path, rows: list[Row], *, seconds: float, before: dict[str, Any]) -> None:
+    """Put the table into its place in a document."""
+    after = machine()
+    head = (
+        f"{time.strftime('%Y-%m-%d', time.gmtime())}, {seconds / 60:.0f} minutes on "
+        f"{before['cores']} cores (load {before['load']:.1f} before, {after['load']:.1f} after), "
+        "client, cluster and loads all on them."
+    )
+    text = path.read_text()
+    start, rest = text.split(_BEGIN)
+    _, tail = rest.split(_END)
+    path.write_text(f"{start}{_BEGIN}\n{head}\n\n{table(rows)}\n\n{_END}{tail}")

@@ -1,0 +1,59 @@
+"""Faults under load. With TOWLINE_CHAOS=FILE, all of them, and the table goes into FILE."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from . import chaos
+from .conftest import Node, Towline
+from .ways import Loop
+
+INTO = os.environ.get("TOWLINE_CHAOS")
+TIMES = int(os.environ.get("TOWLINE_CHAOS_TIMES", "3"))
+pytestmark = [pytest.mark.usefixtures("unchanged"), pytest.mark.timeout(4 * 3600 if INTO else 400)]
+
+
+def nothing_lost(rows: list[chaos.Row]) -> None:
+    for row in rows:
+        assert row.restarted == 0, chaos.table(rows)
+        if not row.fault.breaks:
+            assert (row.lost.bytes, row.lost.connections) == (0, 0), (
+                row.lost.note + "\n" + chaos.table(rows)
+            )
+
+
+@pytest.mark.skipif(INTO is not None, reason="the long form has it all")
+def test_a_short_form_of_it_loses_nothing(
+    node: Node, namespace: str, towline: Towline, loop: Loop, tmp_path: Path
+) -> None:
+    faults = chaos.network_faults(4.0) + chaos.other_faults(4.0)
+    loads = [chaos.Requests(), chaos.Transfers(20, over_s=40.0), chaos.Typing()]
+    with chaos.session_over_a_bad_network(node, towline, loop, tmp_path) as setup:
+        nothing_lost(chaos.run(setup, faults, loads))
+        rows = chaos.run(setup, [chaos.POD_DELETED], [chaos.Idle()])
+        assert rows[0].restarted == 0 and rows[0].healed_s
+
+
+@pytest.mark.skipif(INTO is None, reason="make chaos")
+def test_all_of_it(
+    node: Node, namespace: str, towline: Towline, loop: Loop, tmp_path: Path
+) -> None:
+    assert INTO is not None
+    began, before = time.time(), chaos.machine()
+    faults = chaos.network_faults(1.0, 5.0, 20.0) + chaos.other_faults(5.0)
+    over_s = TIMES * sum(fault.lasts_s + 3 for fault in faults)
+    rows: list[chaos.Row] = []
+    for load in (chaos.Idle(), chaos.Requests(), chaos.Transfers(200, over_s=over_s),
+                 chaos.Typing()):  # fmt: skip
+        folder = tmp_path / str(len(rows))
+        folder.mkdir()
+        with chaos.session_over_a_bad_network(node, towline, loop, folder) as setup:
+            rows += chaos.run(setup, faults, [load], repeated=TIMES)
+            if not isinstance(load, chaos.Transfers):
+                rows += chaos.run(setup, [chaos.POD_DELETED], [load], repeated=TIMES)
+    chaos.write(Path(INTO), rows, seconds=time.time() - began, before=before)
+    nothing_lost(rows)
