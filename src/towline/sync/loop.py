@@ -14,7 +14,7 @@ from towline._kit.tasks import Tasks
 from towline.errors import TowlineError
 from towline.sync import hashes
 from towline.sync.events import Counted, Differed, InStep, Noted, NotSynced, Stopped, Told, shown
-from towline.sync.ignore import RULES, Ignore
+from towline.sync.ignore import Ignore, is_rules
 from towline.sync.model import Entry, is_folder, is_other
 from towline.sync.packing import Packing
 from towline.sync.place import Place
@@ -336,7 +336,7 @@ class _Loop:
         """Look at what may have changed on the laptop."""
         paths, watched = set(self.dirty), self.dirty
         watched.clear()
-        if paths & RULES:
+        if any(is_rules(path) for path in paths):
             raise _RulesChanged
         became = await asyncio.to_thread(self._look_at, paths)
         if became is not None:
