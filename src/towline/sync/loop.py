@@ -432,7 +432,14 @@ class _Loop:
         outcome.again_soon |= bool(unkept)
         changes = [change for change in merge.container if change.path not in unkept]
         asides: Sequence[Aside] = merge.asides
-        for batch in list(batches(changes)) or [()] * bool(asides):
+        folders: list[Change] = []
+        if self._is_first:
+            # Files are staged in the folder above them that is there: of an empty root all
+            # of them in one, where ext4 looks long for room for each.
+            folders = [each for each in changes if each.old is None and is_folder(each.new)]
+            made = {each.path for each in folders}
+            changes = [each for each in changes if each.path not in made]
+        for batch in [*batches(folders), *batches(changes)] or [()] * bool(asides):
             too_large = await stage_there(batch, place=self._place, remote=self._remote)
             for path in too_large:
                 self._not_done(path, "container", Status.FAILED, "no room left there", outcome)
