@@ -223,3 +223,20 @@ async def test_two_clients_of_one_folder_do_not_harm_each_other(
         await pair.until(lambda: len(held(pair.container)) == 41)
         await pair.alike()
         await other.until(lambda: len(held(other.laptop)) == 40)
+
+
+async def test_a_towlineignore_below_counts_for_its_folder(agent: Agent, pair: Pair) -> None:
+    write(pair.laptop, ".towlineignore", "*.log\n/skipped/\n")
+    write(pair.laptop, "a/.towlineignore", "data\n!keep.log\n")
+    write(pair.laptop, "skipped/.towlineignore", "!*\n")
+    for name in ("a/data", "a/b/data", "data", "a/keep.log", "a/x.log", "keep.log", "skipped/x"):
+        write(pair.laptop, name, "x")
+    async with syncing(agent, pair):
+        assert set(held(pair.container)) == {"a", "a/b", "data", "a/keep.log"}
+        # One that comes later counts from then on; from a container none comes.
+        write(pair.laptop, "a/b/.towlineignore", "!data\n")
+        await pair.until(lambda: (pair.container / "a/b/data").exists())
+        write(pair.container, "a/b/.towlineignore", "*\n")
+        write(pair.container, "a/b/made", "there")
+        await pair.until(lambda: (pair.laptop / "a/b/made").exists())
+        assert (pair.laptop / "a/b/.towlineignore").read_text() == "!data\n"

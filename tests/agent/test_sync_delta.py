@@ -55,7 +55,7 @@ async def test_of_a_large_file_only_what_changed_goes_over(
         # A file that repeats itself, a byte further each time.
         part = bytes(content[:1_000_000])
         content[:] = b"".join(part[number:] + part[:number] for number in range(24))
-        await costs(2_000_000)
+        await costs(SIZE + 1_000_000)
         content[SIZE // 3] ^= 1
         await costs(200_000)
 

@@ -128,7 +128,7 @@ CASES = [
             [".gitignore", False],
             [".towline-abc", True],
             [".towlineignore", True],
-            ["sub/.towlineignore", False],
+            ["sub/.towlineignore", True],
             [".stignore", True],
         ],
     },

@@ -58,7 +58,7 @@ func (r *rule) matches(path string, isFolder bool) bool {
 
 func (i *Ignore) never(path string) bool {
 	name := base(path)
-	return strings.HasPrefix(name, ownPrefix) || path == ".stignore" || path == ".towlineignore" ||
+	return strings.HasPrefix(name, ownPrefix) || path == ".stignore" || name == ".towlineignore" ||
 		versionControl[strings.ToLower(name)]
 }
 

@@ -25,8 +25,12 @@ _VERSION_CONTROL = frozenset(
 )
 # Ours: temporary files, the marker of a claim.
 OWN_PREFIX = b".towline-"
-# These say what is synced; one that came from a container could change that.
-RULES = frozenset({ST_NAME.encode(), OWN_NAME.encode()})
+
+
+def is_rules(path: bytes) -> bool:
+    """Whether a path says what is synced; one that came from a container could change that."""
+    return path == ST_NAME.encode() or path[path.rfind(b"/") + 1 :] == OWN_NAME.encode()
+
 
 _INCLUDES_AT_MOST = 32
 
@@ -104,7 +108,7 @@ class Ignore:
     def never(self, path: bytes) -> bool:
         """Whether a path is version control's or ours, which no rule takes back."""
         name = path[path.rfind(b"/") + 1 :]
-        return name.startswith(OWN_PREFIX) or path in RULES or name.lower() in _VERSION_CONTROL
+        return name.startswith(OWN_PREFIX) or is_rules(path) or name.lower() in _VERSION_CONTROL
 
     def hides(self, path: bytes, *, is_folder: bool) -> bool:
         """Whether a path, or a folder that it is in, is ignored: for paths not walked to."""

@@ -14,7 +14,7 @@ from towline._kit.tasks import Tasks
 from towline.errors import TowlineError
 from towline.sync import hashes
 from towline.sync.events import Counted, Differed, InStep, Noted, NotSynced, Stopped, Told, shown
-from towline.sync.ignore import RULES, Ignore
+from towline.sync.ignore import Ignore, is_rules
 from towline.sync.model import Entry, is_folder, is_other
 from towline.sync.packing import Packing
 from towline.sync.place import Place
@@ -336,7 +336,7 @@ class _Loop:
         """Look at what may have changed on the laptop."""
         paths, watched = set(self.dirty), self.dirty
         watched.clear()
-        if paths & RULES:
+        if any(is_rules(path) for path in paths):
             raise _RulesChanged
         became = await asyncio.to_thread(self._look_at, paths)
         if became is not None:
@@ -432,7 +432,14 @@ class _Loop:
         outcome.again_soon |= bool(unkept)
         changes = [change for change in merge.container if change.path not in unkept]
         asides: Sequence[Aside] = merge.asides
-        for batch in list(batches(changes)) or [()] * bool(asides):
+        folders: list[Change] = []
+        if self._is_first:
+            # Files are staged in the folder above them that is there: of an empty root all
+            # of them in one, where ext4 looks long for room for each.
+            folders = [each for each in changes if each.old is None and is_folder(each.new)]
+            made = {each.path for each in folders}
+            changes = [each for each in changes if each.path not in made]
+        for batch in [*batches(folders), *batches(changes)] or [()] * bool(asides):
             too_large = await stage_there(batch, place=self._place, remote=self._remote)
             for path in too_large:
                 self._not_done(path, "container", Status.FAILED, "no room left there", outcome)

@@ -77,18 +77,32 @@ def kind_of(full: bytes, path: bytes, mode: int) -> tuple[Kind, str]:
 
 
 def read_ignore(root: Path) -> Ignore:
-    """The rules of the folder's .stignore and .towlineignore.
+    """The rules of the folder's .stignore, and of each .towlineignore in it.
 
     Raises:
         ManifestError: a line of them cannot be understood, or a file cannot be read.
     """
-    own = _text(root / OWN_NAME)
-    return Ignore(
-        first=syncthing_rules(
-            _text(root / ST_NAME) or "", included=lambda name: _included(root, name)
-        ),
-        last=git_rules(own or ""),
+    first = syncthing_rules(
+        _text(root / ST_NAME) or "", included=lambda name: _included(root, name)
     )
+    ignore = Ignore(first=first)
+    # Folders above come first, so that those below can take back; as git reads its own.
+    waiting = [b""]
+    for folder in waiting:
+        full = root / os.fsdecode(folder)
+        names: list[os.DirEntry[str]] = []
+        with suppress(OSError), os.scandir(full) as found:
+            names = list(found)
+        if any(item.name == OWN_NAME for item in names):
+            rules = git_rules(_text(full / OWN_NAME) or "", base=folder)
+            ignore = Ignore(first, ignore.last + rules)
+        for item in names:
+            if item.is_dir(follow_symlinks=False):
+                below = os.fsencode(item.name)
+                below = folder + b"/" + below if folder else below
+                if not ignore.skips(below, is_folder=True) or ignore.enters_ignored(below):
+                    waiting.append(below)
+    return ignore
 
 
 def _included(root: Path, name: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from towline._kit.tasks import Tasks
 from towline._kit.together import first_error
-from towline.sync.ignore import RULES, Ignore
+from towline.sync.ignore import Ignore, is_rules
 from towline.sync.inotify import Inotify
 from towline.sync.scan import LaptopTree
 
@@ -125,7 +125,7 @@ async def watch(
 
     def wanted(_: object, path: str) -> bool:
         below = relative(path)
-        return not below or below in RULES or not ignore.hides(below, is_folder=True)
+        return not below or is_rules(below) or not ignore.hides(below, is_folder=True)
 
     # 0.1 s to import, of a start that has other things to do.
     from watchfiles import awatch
