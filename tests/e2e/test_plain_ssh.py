@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
-from .conftest import Node, Towline, free_port
+from .conftest import SANDBOX, Node, Towline, free_port
 
 pytestmark = pytest.mark.usefixtures("unchanged")
 
@@ -69,3 +70,36 @@ def test_opensshs_own_programs_reach_the_dev_container(
     assert answer.endswith("\n\nok\n")
     assert session.end() == 130
     assert not key.exists(), "the key is gone with its session"
+
+
+@pytest.mark.skipif(shutil.which("rsync") is None, reason="rsync is not installed")
+def test_rsync_over_ssh_where_the_image_has_it(
+    node: Node, namespace: str, towline: Towline
+) -> None:
+    load = [*SANDBOX, "image", str(Path(__file__).with_name("rsync")), "--load"]
+    subprocess.run([*load, "--name", node.name], check=True, timeout=300, capture_output=True)
+    manifest = MANIFEST.replace("python3 -u server.py", "sleep 1000")
+    towline.manifest(manifest.format(more="image: towline.local/rsync:1"))
+    session = towline.up("api")
+    session.event("command-started")
+    config = towline.run("ssh-config", "api", "-n", namespace).stdout
+    (towline.folder / "ssh_config").write_text(config)
+    tree = towline.folder / "tree/below"
+    tree.mkdir(parents=True)
+    (tree / "file").write_bytes(bytes(range(256)) * 1024)
+    ssh = ["-a", "-e", f"ssh -F {towline.folder / 'ssh_config'}"]
+    there = f"api.{namespace}.towline:/app/tree/"
+    for words in (["tree/", there], [there, "back/"]):
+        done = subprocess.run(
+            [*towline.prefix, "rsync", *ssh, *words],
+            cwd=towline.folder,
+            env=towline.environ(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    back = towline.folder / "back/below/file"
+    assert back.read_bytes() == (tree / "file").read_bytes()
+    assert session.end() == 130
