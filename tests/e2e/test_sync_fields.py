@@ -176,6 +176,8 @@ def test_a_claim_keeps_folders_over_sessions_and_a_command_in_the_background(
     assert f"claim {claim['name']}, 1Gi, since " in text
     assert elsewhere.run("down", "thing", "-n", namespace).returncode == 0
     assert claim["name"] in str(dump(node, namespace).keys()), "`down` keeps it"
+    unnamed = elsewhere.run("down", "--volumes", "-n", namespace)
+    assert unnamed.returncode == 2 and "claims are kept of thing" in unnamed.stderr
     gone = elsewhere.run("down", "thing", "--volumes", "-n", namespace)
     assert gone.returncode == 0 and f"claim {claim['name']} " in gone.stderr
     given_back(node, elsewhere, before)

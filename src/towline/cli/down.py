@@ -134,6 +134,12 @@ async def _down(
         if service is None:
             mine = [r for r in found if str(r.owner) == str(this_owner())]
             found = mine if everything else await _the_one(mine, api.namespace, asks=asks)
+        if claims and not found and service is None and not everything:
+            kept = ", ".join(sorted(claim.entry for claim in claims))
+            raise UsageError(
+                f"there is no session, and claims are kept of {kept}",
+                hint="name one, or delete them all with --all --volumes",
+            )
         for record in found:
             began = time.monotonic()
             text = await end_session(

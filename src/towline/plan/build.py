@@ -191,6 +191,12 @@ def _claim(entry: Entry, observed: Observed, container: str, owner: Owner) -> Js
     kept = kept_folders(entry, _named(container, observed.template), spec, uid=uid)
     if Lies.CLAIM not in kept.values():
         return None
+    if entry.persistent_volume.volume_mode != "Filesystem":
+        raise ManifestError(
+            f"{entry.places.get('persistentVolume', entry.place)}: {entry.name}: "
+            f"persistentVolume.volumeMode {entry.persistent_volume.volume_mode} holds no folders",
+            hint="leave it out, or write Filesystem",
+        )
     return claim_object(entry, claim_name(observed.kind, observed.name), observed.name, owner)
 
 

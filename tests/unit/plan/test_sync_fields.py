@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from tests.unit.manifest.reading import read
 
+from towline.errors import ManifestError
 from towline.payload.pieces import pieces
 from towline.plan.build import build_plan
 from towline.plan.model import Kind, Observed, Owner, Plan
@@ -132,3 +133,5 @@ def test_a_claim_is_an_action_that_down_does_not_undo() -> None:
     assert plan.claim is not None
     assert plan.claim["spec"]["accessModes"] == ["ReadWriteMany"]
     assert plan.claim["metadata"]["annotations"]["towline.dev/owner"] == "me@here"
+    with pytest.raises(ManifestError, match="Block holds no folders"):
+        plan_of("persistentVolume: {volumeMode: Block}")
