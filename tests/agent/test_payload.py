@@ -137,11 +137,12 @@ def test_where_the_folder_is_noexec_the_agent_runs_from_memory(boot: Path) -> No
 
 def test_they_are_small(payload: Path, arch: str) -> None:
     assert (payload / f"starter-{arch}").stat().st_size < 40_000
-    assert (payload / f"agent-{arch}").stat().st_size < 7_000_000
+    assert (payload / f"agent-{arch}").stat().st_size < 7_500_000
     # Three pieces, of a million bytes each.
     assert (payload / f"agent-{arch}.gz").stat().st_size < 3_000_000
 
 
+@pytest.mark.timeout(900)  # with an empty cache, on a machine that may be busy
 def test_two_builds_from_different_folders_are_the_same(
     payload: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
