@@ -70,7 +70,8 @@ def deployment() -> dict[str, object]:
                 "metadata": {"labels": {"app": "dev"}},
                 "spec": {
                     "terminationGracePeriodSeconds": 1,
-                    "securityContext": {"fsGroup": 10001},
+                    # Root, as the sandbox's claims know no fsGroup.
+                    "securityContext": {"runAsUser": 0},
                     "containers": [container],
                     "volumes": [{"name": "data", "emptyDir": {}}],
                 },
