@@ -41,7 +41,7 @@ dev:
   dev:
     mode: sync
     sync:
-    - {folder}:/work
+    - {folder}:{remote}
     workdir: /tmp
     command: ["sleep", "{mark}"]
 """
@@ -70,7 +70,8 @@ def deployment() -> dict[str, object]:
                 "metadata": {"labels": {"app": "dev"}},
                 "spec": {
                     "terminationGracePeriodSeconds": 1,
-                    "securityContext": {"fsGroup": 10001},
+                    # Root, as the sandbox's claims know no fsGroup.
+                    "securityContext": {"runAsUser": 0},
                     "containers": [container],
                     "volumes": [{"name": "data", "emptyDir": {}}],
                 },
@@ -186,7 +187,10 @@ class Towline(Tool):
     has_claim = False
 
     def begin(self) -> None:
-        text = MANIFEST.format(folder=self.local, mark=MARK) + (CLAIM if self.has_claim else "")
+        # The Deployment's own volume is at /work.
+        remote = "/kept" if self.has_claim else "/work"
+        text = MANIFEST.format(folder=self.local, remote=remote, mark=MARK)
+        text += CLAIM if self.has_claim else ""
         (self.bench.folder / "towline.yml").write_text(text)
         self.process = subprocess.Popen(
             [TOWLINE, "up", "dev", "--mode", "sync", "-n", NAMESPACE, "--yes", "-o", "json"],
@@ -200,6 +204,8 @@ class Towline(Tool):
         assert self.process.stderr is not None
         self.seconds = 0.0
         for line in self.process.stderr:
+            if not line.startswith("{"):
+                raise SystemExit(f"towline up: {line}{self.process.stderr.read()}")
             event = json.loads(line)
             if event.get("stage") == "sync":
                 self.seconds = event["seconds"]
@@ -539,9 +545,12 @@ def measure(tool: Tool, found: dict[str, dict[str, str]]) -> None:
     tool.sync()
 
     def is_there() -> bool:
-        with tool.there(big).open("rb") as file:
-            file.seek(BIG_BYTES // 2)
-            return file.read(1) == b"!"
+        try:
+            with tool.there(big).open("rb") as file:
+                file.seek(BIG_BYTES // 2)
+                return file.read(1) == b"!"
+        except OSError:
+            return False  # it is being replaced
 
     wait_for(is_there, "the changed byte", within_s=120)
     seconds = time.perf_counter() - began

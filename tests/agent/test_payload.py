@@ -137,7 +137,8 @@ def test_where_the_folder_is_noexec_the_agent_runs_from_memory(boot: Path) -> No
 
 def test_they_are_small(payload: Path, arch: str) -> None:
     assert (payload / f"starter-{arch}").stat().st_size < 40_000
-    assert (payload / f"agent-{arch}").stat().st_size < 7_500_000
+    # In an emptyDir of the pod, inflated.
+    assert (payload / f"agent-{arch}").stat().st_size < 7_400_000
     # Three pieces, of a million bytes each.
     assert (payload / f"agent-{arch}.gz").stat().st_size < 3_000_000
 

@@ -129,7 +129,9 @@ func (s *session) opens(payload []byte, boot string) (incarnation string, err er
 		return "", err
 	}
 	if flags&1 != 0 {
-		boot, err = marker(s.place.path)
+		// Without the device, whose number is another one wherever the claim is attached.
+		text, err := marker(s.place.path)
+		return fmt.Sprintf("%s-%x", text, stat.Ino), err
 	}
 	return fmt.Sprintf("%s-%x-%x", boot, stat.Dev, stat.Ino), err
 }
