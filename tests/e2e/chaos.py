@@ -456,8 +456,10 @@ def inflict(setup: Setup, fault: Fault, row: Row) -> None:
     began = time.monotonic()
     fault.begin(setup)
     if fault.end is not None:
-        time.sleep(fault.lasts_s)  # how long it lasts is what is tested
-        fault.end(setup)
+        try:
+            time.sleep(fault.lasts_s)  # how long it lasts is what is tested
+        finally:
+            fault.end(setup)
         ended = time.monotonic()
     else:
         ended = began

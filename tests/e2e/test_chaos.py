@@ -14,6 +14,7 @@ from .ways import Loop
 
 INTO = os.environ.get("TOWLINE_CHAOS")
 TIMES = int(os.environ.get("TOWLINE_CHAOS_TIMES", "3"))
+LENGTHS_S = [float(each) for each in os.environ.get("TOWLINE_CHAOS_S", "1,5,20,60").split(",")]
 pytestmark = [pytest.mark.usefixtures("unchanged"), pytest.mark.timeout(4 * 3600 if INTO else 400)]
 
 
@@ -44,7 +45,7 @@ def test_all_of_it(
 ) -> None:
     assert INTO is not None
     began, before = time.time(), chaos.machine()
-    faults = chaos.network_faults(1.0, 5.0, 20.0) + chaos.other_faults(5.0)
+    faults = chaos.network_faults(*LENGTHS_S) + chaos.other_faults(5.0)
     over_s = TIMES * sum(fault.lasts_s + 3 for fault in faults)
     rows: list[chaos.Row] = []
     for load in (chaos.Idle(), chaos.Requests(), chaos.Transfers(200, over_s=over_s),
@@ -55,5 +56,6 @@ def test_all_of_it(
             rows += chaos.run(setup, faults, [load], repeated=TIMES)
             if not isinstance(load, chaos.Transfers):
                 rows += chaos.run(setup, [chaos.POD_DELETED], [load], repeated=TIMES)
-    chaos.write(Path(INTO), rows, seconds=time.time() - began, before=before)
+        # After each load: what is known is not lost with a later one.
+        chaos.write(Path(INTO), rows, seconds=time.time() - began, before=before)
     nothing_lost(rows)

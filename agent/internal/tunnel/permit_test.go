@@ -1,6 +1,10 @@
 package tunnel
 
-import "testing"
+import (
+	"bytes"
+	"strings"
+	"testing"
+)
 
 func TestOnlyWhatIsPermittedIsDialled(t *testing.T) {
 	permit, err := NewPermit([]string{"db:6379", "*.shop.svc.*:*", "[fd00::5]:443", "localhost:5432"})
@@ -32,4 +36,24 @@ func TestOnlyWhatIsPermittedIsDialled(t *testing.T) {
 			t.Errorf("%q was read", broken)
 		}
 	}
+}
+
+// FuzzTarget is what a client may send first on a spare channel.
+func FuzzTarget(f *testing.F) {
+	f.Add([]byte("\x00\x50\x00\x16api.shop.svc.cluster.local"))
+	f.Add([]byte("\x00\x16\x00\x00"))
+	permit, err := NewPermit([]string{"*.shop.svc.*:*", "db:6379"})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, sent []byte) {
+		host, port, err := readTarget(bytes.NewReader(sent))
+		if err != nil || !permit.Allows(host, port) {
+			return
+		}
+		name := strings.ToLower(host)
+		if strings.TrimSuffix(name, ".") != "db" && !strings.Contains(name, ".shop.svc.") || strings.ContainsRune(host, '/') {
+			t.Errorf("%q is permitted", host)
+		}
+	})
 }

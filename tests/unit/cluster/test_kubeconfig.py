@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import copy
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis.strategies import text
+from hypothesis import HealthCheck, given, settings
+from hypothesis.strategies import (
+    binary,
+    booleans,
+    dictionaries,
+    integers,
+    lists,
+    none,
+    recursive,
+    sampled_from,
+    text,
+)
 
 from towline.cluster.http import proxy_for
 from towline.cluster.kubeconfig import read_target
@@ -178,3 +191,42 @@ def test_the_proxy_that_the_environment_names(
     host: str, environ: dict[str, str], proxy: str | None
 ) -> None:
     assert proxy_for(host, scheme="https", environ=environ) == proxy
+
+
+_ANYTHING = recursive(
+    none() | booleans() | integers() | text(max_size=20) | binary(max_size=20),
+    lambda inner: lists(inner, max_size=3) | dictionaries(text(max_size=10), inner, max_size=3),
+    max_leaves=8,
+)
+_GOOD = {
+    "current-context": "a",
+    "contexts": [context("a", namespace="n")],
+    "clusters": [
+        cluster("c", "https://1", **{"certificate-authority-data": "AA==", "proxy-url": "http://p"})
+    ],
+    "users": [user("u", token="t", exec={"command": "c", "env": [{"name": "A", "value": "b"}]})],
+}
+
+
+def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    yield path
+    pairs = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, inner in pairs if isinstance(value, dict | list) else ():
+        yield from _places(inner, (*path, key))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(sampled_from(list(_places(_GOOD))), _ANYTHING)
+def test_anything_at_any_place_is_read_or_refused(
+    tmp_path: Path, place: tuple[Any, ...], value: Any
+) -> None:
+    broken = copy.deepcopy({"": _GOOD})
+    *way, last = ("", *place)
+    inner: Any = broken
+    for step in way:
+        inner = inner[step]
+    inner[last] = value
+    file = tmp_path / "config"
+    file.write_text(yaml.safe_dump(broken[""]))
+    with contextlib.suppress(ClusterError):
+        read_target(environ={}, kubeconfig=file)
