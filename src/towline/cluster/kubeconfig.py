@@ -8,7 +8,6 @@ relative paths are relative to the file that holds them.
 from __future__ import annotations
 
 import base64
-import binascii
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -180,7 +179,7 @@ def _bytes(source: Mapping[str, Any], key: str, folder: Path) -> bytes | None:
     if data:
         try:
             return base64.b64decode(str(data), validate=False)
-        except binascii.Error as error:
+        except ValueError as error:  # binascii.Error is one; so is what is not ASCII
             raise ClusterError(f"{key}-data in the kubeconfig is not base64: {error}") from error
     name = source.get(key)
     if not name:
