@@ -29,7 +29,7 @@ FULL = Surroundings(
         ),
     ),
     keep=("LEGACY_*",),
-    root="/r/root",
+    root="/r/mirror",
     paths=("/etc/app",),
     no_proxy=("redis.infra",),
 )
@@ -60,9 +60,9 @@ def test_the_laptops_own_variables_are_left_alone_and_a_proxy_is_kept_away() -> 
     assert {each.name for each in changed} == {b"DB", b"WEB", b"CONFIG"}
     assert values[b"DB"] == b"tcp://127.70.0.1:5432"
     assert values[b"WEB"] == b"http://db:8080/"
-    assert values[b"CONFIG"] == b"/r/root/etc/app/x", "it is not shown at its own path"
+    assert values[b"CONFIG"] == b"/r/mirror/etc/app/x", "it is not shown at its own path"
     assert (values[b"MINE"], values[b"PATH"]) == (b"http://db/", b"/etc/app")
-    assert values[b"TOWLINE_ROOT"] == b"/r/root"
+    assert values[b"TOWLINE_ROOT"] == b"/r/mirror"
     assert values[b"NO_PROXY"] == values[b"no_proxy"] == b"db,127.70.0.1,redis.infra"
     values, _ = WITH_PROXY.environment(made)
     assert values[b"HTTP_PROXY"] == values[b"https_proxy"] == b"http://127.0.0.1:4711"
