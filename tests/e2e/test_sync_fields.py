@@ -132,18 +132,24 @@ def test_every_field_is_in_force_on_a_read_only_root_for_any_user(
     given_back(node, elsewhere, before)
 
 
+def start_as_root(node: Node, elsewhere: Towline) -> dict[str, Any]:
+    """A Deployment `thing` of root's, where that is allowed; returns what is there then."""
+    enforce = "pod-security.kubernetes.io/enforce=baseline"
+    node.kubectl("label", "--overwrite", "namespace", elsewhere.namespace, enforce)
+    spec = pod_spec(PYTHON_IMAGE, command=["python3", "-m", "http.server", "8080"])
+    spec["securityContext"] = {**spec["securityContext"], "runAsNonRoot": False, "runAsUser": 0}
+    spec["containers"][0]["securityContext"] = {"allowPrivilegeEscalation": False}
+    start(node, elsewhere, workload("Deployment", "thing", spec), service("thing"))
+    return dump(node, elsewhere.namespace)
+
+
 def test_a_claim_keeps_folders_over_sessions_and_a_command_in_the_background(
     node: Node, elsewhere: Towline
 ) -> None:
     """`--detach`, `logs`, `status`, another pod, `down`; and `down --volumes` at the end."""
     namespace = elsewhere.namespace
     # The sandbox's provisioner makes folders for root alone.
-    enforce = "pod-security.kubernetes.io/enforce=baseline"
-    node.kubectl("label", "--overwrite", "namespace", namespace, enforce)
-    spec = pod_spec(PYTHON_IMAGE, command=["python3", "-m", "http.server", "8080"])
-    spec["securityContext"] = {**spec["securityContext"], "runAsNonRoot": False, "runAsUser": 0}
-    start(node, elsewhere, workload("Deployment", "thing", spec), service("thing"))
-    before = dump(node, namespace)
+    before = start_as_root(node, elsewhere)
     folder = elsewhere.folder
     (folder / "src").mkdir()
     (folder / "src/main.py").write_text(SERVER.replace("/run/app/key", "/app/main.py"))
@@ -316,13 +322,7 @@ def test_the_images_own_folder_ports_both_ways_and_another_pod(
 ) -> None:
     """The image holds an older version of a file; the next pod has it again, for a moment."""
     namespace = elsewhere.namespace
-    enforce = "pod-security.kubernetes.io/enforce=baseline"
-    node.kubectl("label", "--overwrite", "namespace", namespace, enforce)
-    spec = pod_spec(PYTHON_IMAGE, command=["python3", "-m", "http.server", "8080"])
-    spec["securityContext"] = {**spec["securityContext"], "runAsNonRoot": False, "runAsUser": 0}
-    spec["containers"][0]["securityContext"] = {"allowPrivilegeEscalation": False}
-    start(node, elsewhere, workload("Deployment", "thing", spec), service("thing"))
-    before = dump(node, namespace)
+    before = start_as_root(node, elsewhere)
     folder = elsewhere.folder
     (folder / "src").mkdir()
     (folder / "src/server.py").write_text("mine")

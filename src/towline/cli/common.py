@@ -149,3 +149,13 @@ async def open_session_api(session: LocalSession) -> AsyncIterator[Api]:
         Access(target, environ=environ), namespace=session.namespace, environ=environ
     ) as api:
         yield api
+
+
+def size_text(count: int) -> str:
+    """A number of bytes for people: `3 KiB`."""
+    size = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"

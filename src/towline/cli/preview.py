@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from towline.cli.common import size_text
 from towline.errors import ManifestError, UsageError
 
 if TYPE_CHECKING:
@@ -55,12 +56,12 @@ def _lines(row: dict[str, Any]) -> list[str]:
     links = f" and {row['links']} links" if row["links"] else ""
     lines = [
         f"{row['local']} → {row['remote']}",
-        f"  goes over   {row['files']} files{links}, {_size(row['bytes'])}, "
+        f"  goes over   {row['files']} files{links}, {size_text(row['bytes'])}, "
         f"in {row['folders']} folders",
     ]
     large = [each for each in row["largest"] if each["bytes"] >= 1 << 20]
     if large:
-        text = " · ".join(f"{each['path']} {_size(each['bytes'])}" for each in large)
+        text = " · ".join(f"{each['path']} {size_text(each['bytes'])}" for each in large)
         lines.append(f"  largest     {text}")
     lines.append(f"  ignored     {_some(row['first_ignored'], row['ignored']) or 'nothing'}")
     if row["not_synced"]:
@@ -77,12 +78,3 @@ def _lines(row: dict[str, Any]) -> list[str]:
 def _some(names: list[str], count: int) -> str:
     shown = ", ".join(names[:8])
     return shown + (f" and {count - 8} more" if count > 8 else "")
-
-
-def _size(count: int) -> str:
-    size = float(count)
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}"
-        size /= 1024
-    return f"{size:.1f} GiB"

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from towline.cli.common import cluster_options, open_api, output_option, run
+from towline.cli.common import cluster_options, open_api, output_option, run, size_text
 from towline.errors import ClusterError
 
 
@@ -59,18 +59,9 @@ def _lines(row: dict[str, Any]) -> list[str]:
         since = f", connected since {line['connected_since']}" if line["connected_since"] else ""
         lines.append(
             f"  line     pod {row['pod']}, round trip {trip}{since}, "
-            f"{_size(line['bytes_in'])} in, {_size(line['bytes_out'])} out"
+            f"{size_text(line['bytes_in'])} in, {size_text(line['bytes_out'])} out"
         )
     return [printable(line) for line in lines]
-
-
-def _size(count: int) -> str:
-    size = float(count)
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}"
-        size /= 1024
-    return f"{size:.1f} GiB"
 
 
 async def _rows(

@@ -19,13 +19,26 @@ def choose_handover(entry: Entry, observed: Observed) -> tuple[Handover, str | N
 
 
 def _no_room_side_by_side(entry: Entry, observed: Observed) -> str | None:
-    spec = observed.template["spec"]
     if entry.mode is Mode.SYNC and not observed.services:
         return "no Service leads to it: two consumers would share the work"
     if entry.mode is not Mode.SYNC and not entry.reverse:
         return "there are no reverse ports: two consumers would share the work"
     if observed.kind is Kind.STATEFULSET:
         return "a StatefulSet's pod is one of a kind"
+    reason = there_only_once(observed)
+    if reason is not None:
+        return reason
+    if _repels_itself(observed.template):
+        return "the pods may not share a node with one of their kind"
+    for service in observed.services:
+        if service["spec"].get("publishNotReadyAddresses"):
+            return f"Service {service['metadata']['name']} routes to pods that are not ready"
+    return None
+
+
+def there_only_once(observed: Observed) -> str | None:
+    """What two pods cannot have at the same time, in words, or None."""
+    spec = observed.template["spec"]
     claims = [
         name
         for name, claim in observed.claims.items()
@@ -38,11 +51,6 @@ def _no_room_side_by_side(entry: Entry, observed: Observed) -> str | None:
     extended = _extended_resource(spec)
     if extended:
         return f"{extended} may not be there twice"
-    if _repels_itself(observed.template):
-        return "the pods may not share a node with one of their kind"
-    for service in observed.services:
-        if service["spec"].get("publishNotReadyAddresses"):
-            return f"Service {service['metadata']['name']} routes to pods that are not ready"
     if observed.quota_error is not None:
         return f"the quota has no room for both ({observed.quota_error})"
     return None

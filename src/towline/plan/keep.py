@@ -14,6 +14,7 @@ from towline._kit.objects import JsonObject
 from towline.errors import TowlineError
 from towline.manifest.model import Entry, Handover, Mode
 from towline.plan.fields import SELECTOR, only_fields
+from towline.plan.handover import there_only_once
 from towline.plan.model import (
     LABEL_SESSION,
     MANAGED_BY,
@@ -75,25 +76,13 @@ def services_to_point(
 
 
 def _why_not_side_by_side(entry: Entry, observed: Observed) -> str | None:
-    spec = observed.template["spec"]
     if entry.settings.handover is Handover.EXCLUSIVE:
         return "`handover: exclusive` stops it first"
     if observed.is_to_be_made:
         return "there is none yet"
     if observed.kind is Kind.STATEFULSET:
         return "a StatefulSet's pods are known by their names, which only they have"
-    claims = [
-        name
-        for name, claim in observed.claims.items()
-        if "ReadWriteMany" not in (claim["spec"].get("accessModes") or [])
-    ]
-    if claims:
-        return f"claim {claims[0]} can be written from one place only"
-    if any(port.get("hostPort") for c in spec["containers"] for port in c.get("ports") or []):
-        return "a host port is free once only"
-    if observed.quota_error is not None:
-        return f"the quota has no room for both ({observed.quota_error})"
-    return None
+    return there_only_once(observed)
 
 
 def _refuse_unless_only_ours(service: JsonObject, observed: Observed) -> None:
