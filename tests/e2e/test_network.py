@@ -157,7 +157,9 @@ def test_a_cut_of_20_s_loses_nothing_and_touches_no_process(
         person.manifest(json.dumps({"dev": {"frontend": here}}))
         session = person.up("frontend").serving()
         pid = session.event("command-started")["pid"]
-        wait_until("here", lambda: node.ask(namespace, "frontend", "/head") == "here")
+        head = lambda: node.ask(namespace, "frontend", "/head")  # noqa: E731
+        # Nodes follow a Service a moment late: until then some connections reach the original.
+        wait_until("all here", lambda: all(head() == "here" for _ in range(12)))
         download = started(["curl", "-sS", "-m", "120", f"http://localhost:{down_port}/"])
         upload = started(upload_words(node, namespace))
         wait_until("the middle of both", lambda: network.carried_bytes > 6_000_000)

@@ -142,10 +142,14 @@ async def _found_or_made(entry: Entry, *, api: Api) -> tuple[Kind, JsonObject, b
     """The workload, and whether it is yet to be made."""
     if entry.autocreate and not entry.selector:
         name = entry.workload or entry.name
-        found = await api.find(Kind.DEPLOYMENT.resource, name)
-        is_there = found is not None or await api.find(Kind.STATEFULSET.resource, name) is not None
-        if not is_there:
+        deployment, stateful_set = await together(
+            api.find(Kind.DEPLOYMENT.resource, name), api.find(Kind.STATEFULSET.resource, name)
+        )
+        # One look only: one that a session made is collected at any moment.
+        if deployment is None and stateful_set is None:
             return Kind.DEPLOYMENT, made_workload(entry), True
+        if deployment is not None and stateful_set is None:
+            return Kind.DEPLOYMENT, deployment, False
     kind, workload = await _find_workload(entry, api=api)
     return kind, workload, False
 
