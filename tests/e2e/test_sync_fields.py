@@ -302,9 +302,9 @@ def test_a_scratch_image_has_its_folders_and_files_all_the_same(
     (elsewhere.folder / "src/page").write_text("first")
     (elsewhere.folder / "key").write_text("s3cret")
     made = {
-        "sync": "./src:/work",
+        "sync": "./src:/site",
         "secrets": ["./key:/etc/key:0400"],
-        "command": "/scratch /work/page /etc/key",
+        "command": "/scratch /site/page /etc/key",
     }
     elsewhere.manifest(yaml.safe_dump({"dev": {"tiny": made}}))
     session = elsewhere.up("tiny").serving()
@@ -312,7 +312,7 @@ def test_a_scratch_image_has_its_folders_and_files_all_the_same(
     found = wait_until("it", lambda: "first" in (answer := ask()) and answer)
     assert "uid: 1234567" in found and "/etc/key: s3cret <nil>" in found
     (elsewhere.folder / "src/page").write_text("second")
-    wait_until("the edit", lambda: "/work/page: second <nil>" in ask())
+    wait_until("the edit", lambda: "/site/page: second <nil>" in ask())
     assert session.end() == 130
     given_back(node, elsewhere, before)
 

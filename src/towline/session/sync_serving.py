@@ -189,8 +189,7 @@ class SyncServing(Serving):
             if ending is None:
                 self._events(Restoring(reason=self._requests.reason or ""))
                 return _SIGNALLED + self._requests.signal if self._requests.signal else 0
-            can_ask = self._options.offer is not None and not self._options.exit_with_command
-            goes_on = ending.is_failure and can_ask
+            goes_on = self._goes_on_after(ending)
             self._events(CommandEnded(code=ending.code, signal=None, session_goes_on=goes_on))
             if not goes_on or not await self._wants_another():
                 return ending.exit_code
