@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -93,9 +92,11 @@ def test_a_dev_pod_that_goes_is_not_asked_meanwhile(
     assert session.end() == 130
 
 
-# Answers with who it is. While the file is there it does not listen, and leaves nobody waiting.
+# Answers with who it is. While the file is there it does not listen. Before it closes its
+# port, a filter on it drops what knocks: whoever was queued by then has an answer, and nobody
+# can queue between the last look and the close (the kernel would reset them, not Towline).
 WHO = """
-import os, selectors, socket, sys, threading, time
+import ctypes, os, selectors, socket, sys, threading, time
 me, port, away = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 def serve(s):
     with s:
@@ -116,6 +117,13 @@ def accept_all(listener):
             return
         s.setblocking(True)
         threading.Thread(target=serve, args=(s,), daemon=True).start()
+def deaf(listener):
+    class Program(ctypes.Structure):
+        _fields_ = [("length", ctypes.c_ushort), ("code", ctypes.c_char_p)]
+    return_zero = b"\\x06" + bytes(7)
+    program = Program(1, return_zero)
+    so_attach_filter = 26
+    listener.setsockopt(socket.SOL_SOCKET, so_attach_filter, bytes(program))
 while True:
     while os.path.exists(away):
         time.sleep(0.05)
@@ -126,18 +134,21 @@ while True:
     while not os.path.exists(away):
         poll.select(0.05)
         accept_all(listener)
+    deaf(listener)
     accept_all(listener)
     listener.close()
     poll.close()
 """
 # Asks a Service so often a second, each time on a new connection, until its input ends; says
-# each time that the last 50 answers were from another one, and at last what went wrong.
+# each time that the last 50 answers were from another one, and at last what went wrong with
+# those asked since it said so first: before that, the node may not know the new Service yet.
 LOAD = """
 import asyncio, sys
 host, per_second = sys.argv[1], float(sys.argv[2])
 asked, errors, last, told, jobs = 0, [], [], None, set()
 async def ask():
     global asked, told
+    counts = told is not None
     try:
         async with asyncio.timeout(30):
             reader, writer = await asyncio.open_connection(host, 80)
@@ -146,7 +157,8 @@ async def ask():
             assert head.startswith(b"HTTP/1.1 200") and who, head
             writer.close()
     except Exception as error:
-        errors.append(repr(error))
+        if counts:
+            errors.append(repr(error))
         return
     asked += 1
     last.append(who)
@@ -171,9 +183,6 @@ asyncio.run(main())
 SWITCHES = 20
 
 
-@pytest.mark.skipif(
-    not os.environ.get("TOWLINE_TEST_FULL"), reason="does not always hold yet (reliability.md)"
-)
 def test_twenty_switches_under_load_lose_no_connection(node: Node, elsewhere: Towline) -> None:
     namespace, away = elsewhere.namespace, elsewhere.folder / "away"
     spec = pod_spec(PYTHON_IMAGE, command=["python3", "-c", WHO, "original", "8080", "/nowhere"])
