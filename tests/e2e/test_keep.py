@@ -92,12 +92,15 @@ def test_a_dev_pod_that_goes_is_not_asked_meanwhile(
     assert session.end() == 130
 
 
-# Answers with who it is. While the file is there it does not listen. Before it closes its
-# port, a filter on it drops what knocks: whoever was queued by then has an answer, and nobody
+# Answers with who it is. While the file is there it does not listen. When it is to end, it
+# finishes what it has begun, as a server should. Before it closes its port, a filter on it drops what knocks: whoever was queued by then has an answer, and nobody
 # can queue between the last look and the close (the kernel would reset them, not Towline).
 WHO = """
-import ctypes, os, selectors, socket, sys, threading, time
+import ctypes, os, selectors, signal, socket, sys, threading, time
 me, port, away = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+ended, jobs = threading.Event(), []
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda *_: ended.set())
 def serve(s):
     with s:
         s.settimeout(30)
@@ -116,7 +119,8 @@ def accept_all(listener):
         except BlockingIOError:
             return
         s.setblocking(True)
-        threading.Thread(target=serve, args=(s,), daemon=True).start()
+        jobs.append(threading.Thread(target=serve, args=(s,), daemon=True))
+        jobs[-1].start()
 def deaf(listener):
     class Program(ctypes.Structure):
         _fields_ = [("length", ctypes.c_ushort), ("code", ctypes.c_char_p)]
@@ -124,20 +128,22 @@ def deaf(listener):
     program = Program(1, return_zero)
     so_attach_filter = 26
     listener.setsockopt(socket.SOL_SOCKET, so_attach_filter, bytes(program))
-while True:
+while not ended.is_set():
     while os.path.exists(away):
         time.sleep(0.05)
     listener = socket.create_server(("", port), backlog=512)
     listener.setblocking(False)
     poll = selectors.DefaultSelector()
     poll.register(listener, selectors.EVENT_READ)
-    while not os.path.exists(away):
+    while not os.path.exists(away) and not ended.is_set():
         poll.select(0.05)
         accept_all(listener)
     deaf(listener)
     accept_all(listener)
     listener.close()
     poll.close()
+for job in jobs:
+    job.join(10)
 """
 # Asks a Service so often a second, each time on a new connection, until its input ends; says
 # each time that the last 50 answers were from another one, and at last what went wrong with
