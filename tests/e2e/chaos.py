@@ -64,14 +64,15 @@ class H(http.server.BaseHTTPRequestHandler):
     def log_message(self, *a): pass
 http.server.ThreadingHTTPServer(("", int(sys.argv[1])), H).serve_forever()
 """
-# 20 requests a second over four connections that stay open, until its input ends.
+# Requests over connections that stay open, on each one after each pause, until its input ends.
 _REQUESTS = """
 import http.client, json, sys, threading, time
-host, ended, count = sys.argv[1], threading.Event(), [0, 0, 0]
+host, connections, pause = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+ended, count = threading.Event(), [0, 0, 0]
 def ask(first):
     number, c = first, None
-    while not ended.wait(0.2):
-        number += 4
+    while not ended.wait(pause):
+        number += connections
         try:
             c = c or http.client.HTTPConnection(host, timeout=600)
             c.request("GET", f"/{number}")
@@ -79,7 +80,7 @@ def ask(first):
         except Exception as error:
             count[2] += 1
             c = None
-threads = [threading.Thread(target=ask, args=(n,), daemon=True) for n in range(4)]
+threads = [threading.Thread(target=ask, args=(n,), daemon=True) for n in range(connections)]
 [t.start() for t in threads]
 sys.stdin.read()
 ended.set()
@@ -151,6 +152,13 @@ def session_over_a_bad_network(
         session = person.up("frontend").serving()
         address = node.get("-n", namespace, "service", "frontend")["spec"]["clusterIP"]
         try:
+            # Until the node has followed, the original answers: it would take its connections
+            # along when it ends, and they would count as broken.
+            asked = [f"/{number}" for number in range(12)]
+            wait_until(
+                "the node has followed",
+                lambda: all(node.ask(namespace, "frontend", each) == each[1:] for each in asked),
+            )
             yield Setup(
                 node=node,
                 towline=person,
@@ -173,10 +181,11 @@ def session_over_a_bad_network(
 
 @dataclass(slots=True)
 class Lost:
-    """What a load has to say at its end."""
+    """What a load has to say at its end; `answers` and `moved` bytes are those that were right."""
 
     bytes: int = 0
     connections: int = 0
+    answers: int = 0
     moved: int = 0
     note: str = ""
 
@@ -199,12 +208,26 @@ class Idle:
 
 
 class Requests:
-    """Each answer is the number that was asked for."""
+    """Each answer is the number that was asked for.
 
-    name = "20 requests/s"
+    Args:
+        connections: how many, with a request after each `pause_s` on each.
+        through_forward: from the laptop to the cluster, and not the other way.
+    """
+
+    def __init__(
+        self, connections: int = 4, *, pause_s: float = 0.2, through_forward: bool = False
+    ) -> None:
+        self._rate = [str(connections), str(pause_s)]
+        self._through_forward = through_forward
+        self.name = f"{connections / pause_s:g} requests/s"
 
     def begin(self, setup: Setup) -> None:
-        words = setup.inside("python3", "-c", _REQUESTS, setup.address)
+        script = ["-c", _REQUESTS]
+        if self._through_forward:
+            words = [sys.executable, *script, f"127.0.0.1:{setup.forward}", *self._rate]
+        else:
+            words = setup.inside("python3", *script, setup.address, *self._rate)
         self._process = subprocess.Popen(
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -212,7 +235,7 @@ class Requests:
     def end(self) -> Lost:
         said, _ = self._process.communicate(timeout=180)
         right, wrong, broken = json.loads(said)
-        return Lost(bytes=wrong, connections=broken, moved=right)
+        return Lost(bytes=wrong, connections=broken, answers=right)
 
 
 class Transfers:
@@ -238,10 +261,12 @@ class Transfers:
         whole = hashlib.sha256()
         for _ in range(self._count):
             whole.update(_PIECE)
-        lost = Lost(moved=2 * self._count * len(_PIECE))
+        lost = Lost()
         for process in self._both:
             said, error = process.communicate(timeout=600)
-            if said.strip() != whole.hexdigest():
+            if said.strip() == whole.hexdigest():
+                lost.moved += self._count * len(_PIECE)
+            else:
                 lost.connections += 1
                 lost.note = error.strip().splitlines()[-1] if error else said
         return lost
@@ -306,7 +331,7 @@ class Typing:
         self._threads[0].join(10)
         wrong = sum(a != b for a, b in zip(wanted, heard, strict=False))
         wrong += abs(len(wanted) - len(heard))
-        return Lost(bytes=wrong, moved=len(heard), note=repr(self._said[:400]) if wrong else "")
+        return Lost(bytes=wrong, answers=len(heard), note=repr(self._said[:400]) if wrong else "")
 
 
 # Faults: begun, and ended if they end at all; then the line must be whole again.
@@ -547,18 +572,15 @@ def machine() -> dict[str, Any]:
     return {"cores": os.cpu_count(), "load": os.getloadavg()[0]}
 
 
-_BEGIN, _END = "<!-- chaos: written by `make chaos` -->", "<!-- chaos: end -->"
-
-
-def write(path: Path, rows: list[Row], *, seconds: float, before: dict[str, Any]) -> None:
-    """Put the table into its place in a document."""
+def write(path: Path, name: str, text: str, *, seconds: float, before: dict[str, Any]) -> None:
+    """Put what `make NAME` found into its place in a document."""
     after = machine()
     head = (
         f"{time.strftime('%Y-%m-%d', time.gmtime())}, {seconds / 60:.0f} minutes on "
         f"{before['cores']} cores (load {before['load']:.1f} before, {after['load']:.1f} after), "
         "client, cluster and loads all on them."
     )
-    text = path.read_text()
-    start, rest = text.split(_BEGIN)
-    _, tail = rest.split(_END)
-    path.write_text(f"{start}{_BEGIN}\n{head}\n\n{table(rows)}\n\n{_END}{tail}")
+    begin, end = f"<!-- {name}: written by `make {name}` -->", f"<!-- {name}: end -->"
+    start, rest = path.read_text().split(begin)
+    _, tail = rest.split(end)
+    path.write_text(f"{start}{begin}\n{head}\n\n{text}\n\n{end}{tail}")
