@@ -2,8 +2,9 @@
 
 In the session's private folder; JSON, one question for each connection, a line each way:
 `{"method": "environment", "params": {}}` → `{"result": {…}}` or `{"error": "…"}`.
-Answered only where the asker's user is our own, by the kernel's word. The asker's side
-is blocking and imports nothing heavy, since `towline env` should take no time.
+Answered only where the asker's user is our own, by the kernel's word. An answer may have
+sockets with it, which the asker gets copies of (SCM_RIGHTS). The asker's side is blocking
+and imports nothing heavy, since `towline env` should take no time.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import struct
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,23 @@ from towline._kit.objects import JsonObject
 from towline._kit.tasks import Tasks
 from towline.errors import TowlineError
 
-Answer = Callable[[JsonObject], Awaitable[JsonObject]]
+
+@dataclass(frozen=True, slots=True)
+class WithSockets:
+    """An answer, and sockets that go with it."""
+
+    result: JsonObject
+    sockets: tuple[socket.socket, ...]
+
+
+Answer = Callable[[JsonObject], Awaitable[JsonObject | WithSockets]]
 
 _NAME = "control.sock"
 _QUESTION_BYTES = 1024 * 1024
 _QUESTION_S = 5.0
+# A forward listens on two addresses.
+_SOCKETS_AT_MOST = 8
+_PIECE_BYTES = 64 * 1024
 # macOS has no SO_PEERCRED: LOCAL_PEERCRED of level 0 gives a struct xucred.
 _MACOS_LOCAL_PEERCRED = 1
 
@@ -84,7 +98,12 @@ async def _serve(
             return
         async with asyncio.timeout(_QUESTION_S):
             line = await reader.readline()
-        writer.write(json.dumps(await _answer(line, methods)).encode() + b"\n")
+        answer, sockets = await _answer(line, methods)
+        text = json.dumps(answer).encode() + b"\n"
+        if sockets:
+            _send_with_sockets(writer.get_extra_info("socket").fileno(), text, sockets)
+            return
+        writer.write(text)
         async with asyncio.timeout(_QUESTION_S):
             await writer.drain()
     except (OSError, TimeoutError, ValueError):
@@ -93,18 +112,30 @@ async def _serve(
         writer.close()
 
 
-async def _answer(line: bytes, methods: Mapping[str, Answer]) -> JsonObject:
+async def _answer(
+    line: bytes, methods: Mapping[str, Answer]
+) -> tuple[JsonObject, tuple[socket.socket, ...]]:
     try:
         question = json.loads(line)
         method, params = str(question["method"]), dict(question.get("params") or {})
     except (ValueError, KeyError, TypeError, AttributeError):
-        return {"error": "this is no question"}
+        return {"error": "this is no question"}, ()
     if method not in methods:
-        return {"error": f"this session knows no {method!r}"}
+        return {"error": f"this session knows no {method!r}"}, ()
     try:
-        return {"result": await methods[method](params)}
+        answer = await methods[method](params)
     except TowlineError as error:
-        return {"error": error.message}
+        return {"error": error.message}, ()
+    if isinstance(answer, WithSockets):
+        return {"result": answer.result}, answer.sockets
+    return {"result": answer}, ()
+
+
+def _send_with_sockets(handle: int, text: bytes, sockets: tuple[socket.socket, ...]) -> None:
+    """Send an answer of a few bytes, which a fresh connection has room for."""
+    # The loop's transport passes on no descriptors; what it wrapped has nothing else to send.
+    with socket.socket(fileno=os.dup(handle)) as answering:
+        socket.send_fds(answering, [text], [each.fileno() for each in sockets])
 
 
 def ask(folder: Path, method: str, *, timeout_s: float = 5.0, **params: Any) -> JsonObject:
@@ -113,23 +144,55 @@ def ask(folder: Path, method: str, *, timeout_s: float = 5.0, **params: Any) -> 
     Raises:
         NotAnswering: nobody is there, or it refused, with its words.
     """
+    result, sockets = ask_for_sockets(folder, method, timeout_s=timeout_s, **params)
+    for each in sockets:
+        each.close()
+    return result
+
+
+def ask_for_sockets(
+    folder: Path, method: str, *, timeout_s: float = 5.0, **params: Any
+) -> tuple[JsonObject, tuple[socket.socket, ...]]:
+    """As `ask`, with copies of the sockets that came with the answer; they are the caller's.
+
+    Raises:
+        NotAnswering: nobody is there, or it refused, with its words.
+    """
     if sys.platform == "win32":
         raise NotAnswering("there are no control sockets on Windows")
     question = json.dumps({"method": method, "params": params}).encode() + b"\n"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
-        asking.settimeout(timeout_s)
-        try:
+    sockets: list[socket.socket] = []
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+            asking.settimeout(timeout_s)
             with _reachable(folder) as path:
                 asking.connect(path)
             asking.sendall(question)
-            with asking.makefile("rb") as answers:
-                answer = json.loads(answers.readline())
-        except (OSError, ValueError) as error:
-            raise NotAnswering(f"the session does not answer: {error}") from error
-    if "error" in answer:
-        raise NotAnswering(f"the session: {answer['error']}")
-    result: JsonObject = answer["result"]
-    return result
+            answer = json.loads(_read_line(asking, sockets))
+        if "error" in answer:
+            raise NotAnswering(f"the session: {answer['error']}")
+        result: JsonObject = answer["result"]
+    except (OSError, ValueError, NotAnswering) as error:
+        for each in sockets:
+            each.close()
+        if isinstance(error, NotAnswering):
+            raise
+        raise NotAnswering(f"the session does not answer: {error}") from error
+    return result, tuple(sockets)
+
+
+def _read_line(asking: socket.socket, sockets: list[socket.socket]) -> bytes:
+    pieces: list[bytes] = []
+    while not (pieces and pieces[-1].endswith(b"\n")):
+        piece, handles, _, _ = socket.recv_fds(asking, _PIECE_BYTES, _SOCKETS_AT_MOST)
+        for handle in handles:
+            # Not for the process, which would keep the port after our end.
+            os.set_inheritable(handle, False)
+            sockets.append(socket.socket(fileno=handle))
+        if not piece:
+            break
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 @contextmanager

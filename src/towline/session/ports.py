@@ -18,11 +18,6 @@ if TYPE_CHECKING:
     from towline.transport.channel import TunnelChannel
 
 
-def targets(entry: Entry) -> list[tuple[int, Target]]:
-    """The forwards as the tunnels take them."""
-    return [(f.local, Target(host=f.host, port=f.remote)) for f in entry.forward]
-
-
 async def connect_ports(
     entry: Entry,
     current: Connection,
@@ -49,6 +44,8 @@ async def connect_ports(
                 "choose another port in `reverse`",
             )
     spares = connect_forwards(opened, current.ssh, tasks=tasks)
+    for forward in opened:
+        await forward.begin()
 
     async def to_original(port: int) -> TunnelChannel:
         assert kept_by is not None
@@ -73,8 +70,12 @@ async def connect_ports(
     return reverses
 
 
-def ports_text(entry: Entry) -> str:
+def ports_text(entry: Entry, opened: Sequence[Forward]) -> str:
     """The ports in one line, as the terminal shows them."""
+    shared = {each.local: each.shared_with for each in opened if each.shared_with}
     parts = [f"cluster {r.remote} → localhost:{r.local}" for r in entry.reverse]
-    parts += [f"localhost:{f.local} → {f.host or 'dev pod'}:{f.remote}" for f in entry.forward]
+    for each in entry.forward:
+        text = f"localhost:{each.local} → {each.host or 'dev pod'}:{each.remote}"
+        with_whom = f", shared with {shared[each.local]}" if each.local in shared else ""
+        parts.append(text + with_whom)
     return " · ".join(parts) or "none"

@@ -25,7 +25,7 @@ from towline.errors import (
     SessionTaken,
     TowlineError,
 )
-from towline.manifest.model import Entry, Handover, Mode, Original
+from towline.manifest.model import Entry, Handover, Mode, Original, Port
 from towline.payload.pieces import Piece, installed
 from towline.plan.build import build_plan
 from towline.plan.model import Observed, Owner, Plan
@@ -166,9 +166,8 @@ def check_local_ports(entry: Entry) -> None:
     busy = {listener.port for listener in table if listener.answers_on_loopback}
     for reverse in entry.reverse:
         if reverse.local in busy:
-            owner = owner_of(reverse.local)
             raise PortInUse(
-                f"localhost:{reverse.local} is already in use" + (f" by {owner}" if owner else ""),
+                f"localhost:{reverse.local} is already in use{_by_whom(reverse.local)}",
                 hint=f"stop it, or choose another local port: `reverse: {reverse.remote}:<port>`",
             )
 
@@ -177,13 +176,22 @@ def name_owner(error: PortInUse, entry: Entry) -> PortInUse:
     """The error of a forward's port with the name of who has it, where that can be seen."""
     for forward in entry.forward:
         if f":{forward.local} " in error.message and error.hint is None:
-            owner = owner_of(forward.local)
             return PortInUse(
-                error.message + (f" by {owner}" if owner else ""),
+                error.message + _by_whom(forward.local),
                 hint="stop it, or choose another local port: "
                 f"`forward: <port>:{str(forward).partition(':')[2]}`",
             )
     return error
+
+
+def _by_whom(port: Port) -> str:
+    """Who has a port: the process, and the session of ours that it belongs to."""
+    owner = owner_of(port)
+    session = next((s for s in local.sessions() if port in s.reverse_ports), None)
+    if session is None:
+        return f" by {owner}" if owner else ""
+    name = f"your session {session.entry} (session {session.session})"
+    return f" by {owner} of {name}" if owner else f" by {name}"
 
 
 async def with_found_services(entry: Entry, *, api: Api) -> Entry:

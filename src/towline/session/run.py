@@ -6,10 +6,8 @@ import asyncio
 import importlib
 import json
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from towline._kit.moments import time_text
 from towline._kit.stopwatch import Stopwatch
@@ -17,17 +15,18 @@ from towline._kit.tasks import Tasks
 from towline._kit.together import together
 from towline.cluster.api import Api
 from towline.environ.names import DOMAIN, NotAName, added_name
-from towline.errors import PortInUse
 from towline.manifest.model import Entry, Files, Handover, Mode, Names, Original, Reach
 from towline.plan.keep import way_back_name
 from towline.plan.model import Plan
 from towline.plan.record import Record, record_of
 from towline.session import local
 from towline.session.around import around
+from towline.session.control_socket import Answer, answering
 from towline.session.events import Applied, Began, Events, StageDone, Warned
+from towline.session.local_ports import LocalPorts, closing
 from towline.session.options import Options
 from towline.session.plain_ssh import identity, ssh_port
-from towline.session.prepare import check_folder, confirm, name_owner, prepare
+from towline.session.prepare import check_folder, confirm, prepare
 from towline.session.private import private_folder
 from towline.session.requests import Requests
 from towline.session.services import service_label, services_beside
@@ -35,9 +34,6 @@ from towline.session.serving import Serving
 from towline.session.sync_entry import secret_files, sync_entry
 from towline.session.takeover import applied, running_pod
 from towline.transport.keys import make_keys
-
-if TYPE_CHECKING:
-    from towline.tunnels.forward import Forward
 
 
 async def develop(
@@ -76,17 +72,20 @@ async def develop(
     record = record_of(plan, since=time_text(), entry=entry.name, mode=entry.mode.value)
     session = _local_session(entry, plan, record, options)
     watch.lap()
-    async with (
-        Tasks() as tasks,
-        _listening(entry, tasks=tasks) as opened,
-        ssh_port(entry, api=api, tasks=tasks) as plain_ssh,
+    answers: dict[str, Answer] = {}
+    ports = LocalPorts(entry, session, server=api.access.target.cluster.server)
+    with (
+        local.kept(session, keys),
+        identity(session, keys, wanted=entry.remote is not None),
+        private_folder(session.session) as folder,
+        closing(ports),
     ):
-        with (
-            local.kept(session, keys),
-            identity(session, keys, wanted=entry.remote is not None),
-            private_folder(session.session) as folder,
-        ):
+        # Before the ports: whoever finds one taken asks whose it is.
+        answers |= ports.methods()
+        async with Tasks() as tasks, answering(session.folder, answers, tasks=tasks):
+            opened = await ports.listen(tasks=tasks)
             async with (
+                ssh_port(entry, api=api, tasks=tasks) as plain_ssh,
                 services_beside(
                     entry, develop, api=api, options=options, events=events
                 ) as services,
@@ -135,6 +134,7 @@ async def develop(
                     keys=keys,
                     session=session,
                     around=surroundings,
+                    answers=answers,
                     watch=watch,
                 )
                 plain_ssh.use(serving.link, serving.session)
@@ -264,19 +264,3 @@ def _local_session(
             + [f"forward {f}" for f in entry.forward]
         ),
     )
-
-
-@asynccontextmanager
-async def _listening(entry: Entry, *, tasks: Tasks) -> AsyncIterator[list[Forward]]:
-    """The forwards' local ports, listened on before anything in the cluster is touched."""
-    if not entry.forward:
-        yield []
-        return
-    from towline.session.ports import targets
-    from towline.tunnels.forward import forwards
-
-    try:
-        async with forwards(targets(entry), interface=entry.interface, tasks=tasks) as opened:
-            yield opened
-    except PortInUse as error:
-        raise name_owner(error, entry) from error

@@ -23,7 +23,7 @@ from towline.process.listening import listening_among, ports_of
 from towline.session import local
 from towline.session.around import Around
 from towline.session.cluster_environment import ClusterEnvironment
-from towline.session.control_socket import answering
+from towline.session.control_socket import Answer
 from towline.session.events import (
     CommandEnded,
     CommandStarted,
@@ -73,6 +73,7 @@ class Serving:
         keys: Keys,
         session: local.LocalSession,
         around: Around,
+        answers: dict[str, Answer],
         watch: Stopwatch,
     ) -> None:
         self._entry = entry
@@ -86,6 +87,7 @@ class Serving:
         self._keys = keys
         self._session = session
         self._around = around
+        self._answers = answers
         self._watch = watch
         self._process: Process | None = None
         self._stopped = asyncio.Event()
@@ -122,11 +124,8 @@ class Serving:
             values, changed = self._environment_values(environment)
             count = f"{len(values)} variables" + (f", {changed} changed" if changed else "")
             self._stage("environment", f"{count} (towline env --explain)")
-            methods = {"environment": environment.passed_on}
-            async with (
-                answering(self._session.folder, methods, tasks=tasks),
-                self._command(values),
-            ):
+            self._answers["environment"] = environment.passed_on
+            async with self._command(values):
                 raise_open_files()
                 try:
                     tasks.start(self._keeper.run(), name="gate")
@@ -137,8 +136,19 @@ class Serving:
                     tasks.start(environment.watch(self._note_change), name="environment")
                     return await self._until_the_end()
                 finally:
-                    self._requests.restoring()
-                    await finish(self._give_back())
+                    await self._go_back(opened)
+
+    async def _go_back(self, opened: Iterable[Forward]) -> None:
+        """Give the service back, then leave the forwards to whoever shares them.
+
+        Before the connection goes: what is accepted after that could only be refused.
+        """
+        self._requests.restoring()
+        try:
+            await finish(self._give_back())
+        finally:
+            for forward in opened:
+                forward.close()
 
     async def _read_environment(self, observed: Observed) -> ClusterEnvironment:
         environment = ClusterEnvironment(
@@ -193,7 +203,7 @@ class Serving:
                 kept_by=self._record.session if self._record.is_kept else None,
             )
             if is_first:
-                self._stage("ports", ports_text(self._entry))
+                self._stage("ports", ports_text(self._entry, opened))
             self._around.connected(current)
             self._save(pod=current.pod.name, stage="connected")
             await self._reassert(current)

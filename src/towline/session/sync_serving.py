@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from towline._kit.limits import raise_open_files
 from towline._kit.paths import folders, private
-from towline._kit.tasks import Tasks, finish
+from towline._kit.tasks import Tasks
 from towline.cluster.pods import DevPod
 from towline.errors import ConnectionLost, TowlineError
 from towline.manifest.model import Command, Handover, SyncFolder
@@ -21,7 +21,6 @@ from towline.plan.folders import lies_in_claim
 from towline.plan.model import Observed
 from towline.process import Ending
 from towline.process.listening import listening_among
-from towline.session.control_socket import answering
 from towline.session.events import (
     CommandEnded,
     CommandStarted,
@@ -70,18 +69,17 @@ class SyncServing(Serving):
         async with Tasks() as tasks:
             await self._connect(pod, opened, tasks=tasks)
             raise_open_files()
-            async with answering(self._session.folder, self._state.methods(), tasks=tasks):
-                try:
-                    tasks.start(self._keep_synced(), name="sync")
-                    await self._in_step.wait()
-                    tasks.start(self._keeper.run(), name="gate")
-                    tasks.start(self._hold(observed), name="takeover")
-                    tasks.start(self._watch_record(), name="record")
-                    tasks.start(self._note_state(), name="state")
-                    return await self._until_the_command_ends()
-                finally:
-                    self._requests.restoring()
-                    await finish(self._give_back())
+            self._answers |= self._state.methods()
+            try:
+                tasks.start(self._keep_synced(), name="sync")
+                await self._in_step.wait()
+                tasks.start(self._keeper.run(), name="gate")
+                tasks.start(self._hold(observed), name="takeover")
+                tasks.start(self._watch_record(), name="record")
+                tasks.start(self._note_state(), name="state")
+                return await self._until_the_command_ends()
+            finally:
+                await self._go_back(opened)
 
     # The files
 

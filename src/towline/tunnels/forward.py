@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import socket
 import struct
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -41,14 +42,42 @@ def addresses_of(interface: str) -> list[str]:
 
 
 class Forward:
-    """One listening local port. Connections made while the line is away wait in it."""
+    """One listening local port.
+
+    Connections made before there is a connection to the cluster wait in it.
+
+    Attributes:
+        sockets: listen on the port; other sessions of the same user may have copies.
+        shared_with: whose sockets they are copies of, where they are.
+    """
 
     def __init__(self, local: int, target: Target, *, tasks: Tasks) -> None:
         self.local = local
         self.target = target
+        self.sockets: tuple[socket.socket, ...] = ()
+        self.shared_with: str | None = None
         self._tasks = tasks
         self._spares: Spares | None = None
+        self._servers: list[asyncio.Server] = []
         self.active = 0
+
+    async def begin(self) -> None:
+        """Accept what comes to the sockets, and what waits in them already."""
+        if self._servers:
+            return
+        loop = asyncio.get_running_loop()
+        for each in self.sockets:
+            # A copy: the server closes its own, and somebody may still ask for ours.
+            server = await loop.create_server(self.accept, sock=each.dup(), backlog=_BACKLOG)
+            self._servers.append(server)
+
+    def close(self) -> None:
+        """Listen no more. What waits unaccepted is for whoever else has the sockets."""
+        for server in self._servers:
+            server.close()
+        for each in self.sockets:
+            each.close()
+        self._servers, self.sockets = [], ()
 
     def use(self, spares: Spares | None) -> None:
         """Take channels from here; None while the pod is being replaced."""
@@ -89,52 +118,49 @@ class _Accepted(Relay):
         self._forward.connect(self)
 
 
-@asynccontextmanager
-async def listening(forward: Forward, *, interface: str) -> AsyncIterator[Forward]:
-    """Listen on a forward's local port, on all addresses of the interface.
+def bound(port: int, *, interface: str) -> tuple[socket.socket, ...]:
+    """Sockets that listen on a port, on all addresses of the interface.
 
     Raises:
         PortInUse: somebody else listens there.
     """
-    loop = asyncio.get_running_loop()
-    async with AsyncExitStack() as stack:
-        bound = 0
+    with ExitStack() as stack:
+        made: list[socket.socket] = []
         for address in addresses_of(interface):
             try:
-                server = await loop.create_server(
-                    forward.accept, address, forward.local, backlog=_BACKLOG
-                )
+                made.append(stack.enter_context(_listening(address, port)))
             except OSError as error:
                 if error.errno == errno.EADDRINUSE:
-                    raise PortInUse(f"{interface}:{forward.local} is already in use") from error
-                if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT) and bound:
+                    raise PortInUse(f"{interface}:{port} is already in use") from error
+                if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT) and made:
                     continue  # a laptop without IPv6
                 if error.errno == errno.EACCES:
                     raise PortInUse(
-                        f"{interface}:{forward.local} needs more rights than you have",
+                        f"{interface}:{port} needs more rights than you have",
                         hint="choose a local port above 1023",
                     ) from error
                 raise TowlineError(
-                    f"{interface}:{forward.local} cannot be listened on: {error.strerror}"
+                    f"{interface}:{port} cannot be listened on: {error.strerror}"
                 ) from error
-            bound += 1
-            stack.callback(server.close)
-        yield forward
+        stack.pop_all()
+        return tuple(made)
 
 
-@asynccontextmanager
-async def forwards(
-    ports: Sequence[tuple[int, Target]], *, interface: str, tasks: Tasks
-) -> AsyncIterator[list[Forward]]:
-    """Listen for all forwards; they connect once `connect_forwards` gives them a connection."""
-    async with AsyncExitStack() as stack:
-        opened = [
-            await stack.enter_async_context(
-                listening(Forward(local, target, tasks=tasks), interface=interface)
-            )
-            for local, target in ports
-        ]
-        yield opened
+def _listening(address: str, port: int) -> socket.socket:
+    found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, kind, protocol, _, where = found[0]
+    made = socket.socket(family, kind, protocol)
+    try:
+        made.setblocking(False)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        made.bind(where)
+        made.listen(_BACKLOG)
+    except OSError:
+        made.close()
+        raise
+    return made
 
 
 def connect_forwards(opened: Sequence[Forward], ssh: SshSession, *, tasks: Tasks) -> Spares:

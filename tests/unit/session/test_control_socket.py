@@ -20,7 +20,13 @@ from hypothesis import strategies as st
 from towline._kit.tasks import Tasks
 from towline.errors import TowlineError
 from towline.session import control_socket
-from towline.session.control_socket import NotAnswering, answering, ask
+from towline.session.control_socket import (
+    NotAnswering,
+    WithSockets,
+    answering,
+    ask,
+    ask_for_sockets,
+)
 
 
 async def double(params: dict[str, Any]) -> dict[str, Any]:
@@ -57,6 +63,26 @@ async def test_a_large_answer_comes_whole(tmp_path: Path) -> None:
         text = "x" * 500_000
         answer = await asyncio.to_thread(ask, tmp_path, "double", value=text)
         assert answer["value"] == text * 2
+
+
+async def test_sockets_come_with_an_answer_and_outlive_who_gave_them(tmp_path: Path) -> None:
+    given_away = socket.create_server(("127.0.0.1", 0))
+    port = given_away.getsockname()[1]
+
+    async def pass_on(_params: dict[str, Any]) -> WithSockets:
+        return WithSockets({"port": port}, (given_away,))
+
+    async with Tasks() as tasks, answering(tmp_path, {"socket": pass_on}, tasks=tasks):
+        answer, (copy,) = await asyncio.to_thread(ask_for_sockets, tmp_path, "socket")
+        assert answer == {"port": port}
+        assert not copy.get_inheritable(), "the local process would keep the port"
+        assert await asyncio.to_thread(ask, tmp_path, "socket") == answer, "and without them"
+    with socket.create_connection(("127.0.0.1", port), timeout=5):
+        given_away.close()
+        with copy, copy.accept()[0] as accepted:
+            assert accepted.getsockname()[1] == port
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), timeout=5)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="by /proc")
