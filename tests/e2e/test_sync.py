@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import select
+import signal
 import subprocess
 import termios
 import time
@@ -90,6 +91,31 @@ def test_the_service_answers_on_the_way_in_and_out(
     assert rest.count("ok") > 20
     # Until the agent knows of the process's end and listens, nobody does.
     assert rest.count("FAILED") <= 2, rest[-2000:]
+
+
+def test_after_a_sleep_beyond_keep_for_the_files_come_first_then_the_command(
+    node: Node, namespace: str, towline: Towline, api: Path
+) -> None:
+    towline.manifest("giveBackAfter: 5s\nkeepFor: 10s\n" + MANIFEST)
+    server = api / "server.py"
+    server.write_text(server.read_text().replace('lambda: "ok"', 'lambda: "edited"'))
+    session = towline.up("api", "--mode", "sync").serving()
+    wait_until("the dev pod", lambda: answer(node, namespace) == "edited")
+    guard = f"deploy/towline-guard-{session.id}"
+    node.kubectl("-n", namespace, "wait", "--for=condition=Available", guard, "--timeout=60s")
+    session.process.send_signal(signal.SIGSTOP)
+    record = ["-n", namespace, "cm", "-l", "towline.dev/kind=record"]
+    try:
+        wait_until("the end", lambda: not node.get(*record)["items"], within_s=40)
+        wait_until("the original", lambda: answer(node, namespace) == "ok", within_s=60)
+        server.write_text(server.read_text().replace('"edited"', '"asleep"'))
+    finally:
+        session.process.send_signal(signal.SIGCONT)
+    assert session.event("taking-anew")["process_kept"] is False
+    session.event("pod-replaced")
+    wait_until("the next dev pod", lambda: answer(node, namespace) == "asleep", within_s=60)
+    assert session.end() == 130
+    wait_until("the original again", lambda: answer(node, namespace) == "ok")
 
 
 @pytest.mark.parametrize("code", [0, 7])

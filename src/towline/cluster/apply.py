@@ -69,6 +69,12 @@ async def write_record(api: Api, record: Record) -> Record:
     return replace(record, uid=str(made["metadata"]["uid"]))
 
 
+async def is_recorded(api: Api, record: Record) -> bool:
+    """Whether this very record is still there."""
+    found = await api.find("configmaps", record.names.record)
+    return found is not None and str(found["metadata"]["uid"]) == record.uid
+
+
 async def rewrite_record(api: Api, record: Record) -> None:
     """Write down that the way back has changed, before the change itself."""
     data = record_object(record)["data"]

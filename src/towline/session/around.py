@@ -139,7 +139,7 @@ class Around:
             wanted = {
                 port
                 for session in local.sessions()
-                if session.session != self._plan.session
+                if session.folder != self._state
                 for port in session.reverse_ports
             }
             if wanted or was:

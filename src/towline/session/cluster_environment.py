@@ -72,6 +72,10 @@ class ClusterEnvironment:
         self._options = options
         self._read: _Read | None = None
 
+    def stands_in_for(self, original: JsonObject, *, planned: JsonObject, container: str) -> None:
+        """Take other pod templates from the next reading on."""
+        self._original, self._planned, self._container = original, planned, container
+
     async def read(self, truth: Mapping[bytes, bytes], *, pod: str) -> None:
         """Take a container's truth for what is, with the cluster's objects as they are now.
 

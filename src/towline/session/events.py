@@ -133,6 +133,26 @@ class PodReplaced:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TakingAnew:
+    """The guard has ended the session meanwhile: the service is taken over once more.
+
+    Attributes:
+        process_kept: as in `PodReplaced`.
+    """
+
+    entry: str
+    reason: str
+    process_kept: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenAnew:
+    """The session that follows one that was ended: its id in the cluster is another."""
+
+    session: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WillRestore:
     """What gives the cluster back: the session's end, and a guard if there is one (seconds)."""
 
@@ -169,6 +189,8 @@ Event = (
     | NetworkLost
     | NetworkBack
     | PodReplaced
+    | TakingAnew
+    | TakenAnew
     | WillRestore
     | Restoring
     | Restored

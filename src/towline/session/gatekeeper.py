@@ -60,6 +60,13 @@ class Gatekeeper:
         """Whether the gate is open now."""
         return self._is_open
 
+    def begin_anew(self, ports: frozenset[int]) -> None:
+        """Another agent, whose gate is shut: it opens as the first one's did."""
+        self._ports = ports
+        self.watched |= ports
+        self._is_open = False
+        self.opened.clear()
+
     async def run(self) -> None:
         """Watch until cancelled."""
         away_since = time.monotonic()

@@ -36,7 +36,17 @@ class Guard:
         self._tasks = tasks
         self._events = events
         self._renewed_at: float | None = None
+        self._running: list[asyncio.Task[None]] = []
         self.is_posted = False
+
+    def successor(self, plan: Plan) -> Guard:
+        """The guard of the same laptop's next session, not posted yet."""
+        return Guard(plan, self._settings, api=self._api, tasks=self._tasks, events=self._events)
+
+    def retire(self) -> None:
+        """Tell nobody any more that we live."""
+        for each in self._running:
+            each.cancel()
 
     async def post(self, record: Record) -> None:
         """Make it, unless it is not wanted; told and gone without where the cluster refuses."""
@@ -52,8 +62,10 @@ class Guard:
             return
         self.is_posted = True
         self._renewed_at = _now()
-        self._tasks.start(self._keep_renewing(record), name="lease")
-        self._tasks.start(self._see_it_run(record), name="guard")
+        self._running = [
+            self._tasks.start(self._keep_renewing(record), name="lease"),
+            self._tasks.start(self._see_it_run(record), name="guard"),
+        ]
 
     async def renew(self, record: Record) -> bool:
         """Renew the lease; False when it is gone. Raises Unreachable, ClusterError."""

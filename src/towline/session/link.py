@@ -94,6 +94,7 @@ class Link:
     def __init__(self) -> None:
         self.current: Connection | None = None
         self._there = asyncio.Event()
+        self._away = asyncio.Event()
 
     async def get(self) -> Connection:
         """The connection, waited for while there is none."""
@@ -101,19 +102,22 @@ class Link:
             await self._there.wait()
         return self.current
 
+    async def lost(self) -> None:
+        """Wait until there is none."""
+        await self._away.wait()
+
     def set(self, connection: Connection | None) -> None:
         self.current = connection
-        if connection is None:
-            self._there.clear()
-        else:
-            self._there.set()
+        is_now, was = (self._away, self._there) if connection is None else (self._there, self._away)
+        was.clear()
+        is_now.set()
 
 
 async def keep_link(
     link: Link,
     *,
     api: Api,
-    record: Record,
+    record: Callable[[], Record],
     keys: Keys,
     pod: DevPod,
     timeout_s: float,
@@ -126,6 +130,7 @@ async def keep_link(
     """Keep a link to the dev pod, whichever it is, until cancelled.
 
     Args:
+        record: the session's, as it is when another pod is to be found.
         connected: awaited for each new connection, with whether it is the first.
         healed: awaited whenever a connection's line has a carrier again.
         pod_gone: awaited before another pod is waited for.
@@ -138,7 +143,7 @@ async def keep_link(
     lost_at = time.monotonic()
     while True:
         try:
-            async with connection(api, record, keys, pod, events=events) as current:
+            async with connection(api, record(), keys, pod, events=events) as current:
                 await connected(current, is_first)
                 link.set(current)
                 if not is_first:
@@ -156,7 +161,7 @@ async def keep_link(
         await pod_gone()
         pod = await pod_running(
             api,
-            record,
+            record(),
             timeout_s=timeout_s,
             waiting=lambda reason: events(Waiting(stage="dev pod", reason=reason)),
         )

@@ -32,6 +32,7 @@ class LocalSession:
             number that is given to another process later does not pass for it.
         stage: the last stage that was reached.
         gate_open: None before there is a gate.
+        home: the folder's name, where that is not the session's: it was taken over anew.
         sync: the state of each synced folder, in words.
     """
 
@@ -59,10 +60,11 @@ class LocalSession:
     round_trip_s: float | None = None
     bytes_in: int = 0
     bytes_out: int = 0
+    home: str | None = None
 
     @property
     def folder(self) -> Path:
-        return _folder() / self.session
+        return _folder() / (self.home or self.session)
 
     @property
     def log(self) -> Path:

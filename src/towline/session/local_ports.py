@@ -98,7 +98,7 @@ class LocalPorts:
         """Get copies of another session's sockets for it, if one has the port; blocks."""
         way = self._way(forward.target)
         for session in local.sessions():
-            if session.session == self._session.session:
+            if session.folder == self._session.folder:
                 continue
             try:
                 found, sockets = ask_for_sockets(

@@ -84,6 +84,8 @@ class OriginalWatch:
                 f"{WITHIN_S:.0f} s: the session gives way",
                 hint=remedy(by, self._record),
             )
+        if not await apply.is_recorded(self._api, self._record):
+            return  # the session is over, and this is its way back: the record's watch tells
         self._tell(f"was scaled back to {self._record.replicas} by {by}: scaled to 0 once more")
         await apply.stop_original(self._api, self._record)
 

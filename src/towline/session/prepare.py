@@ -74,9 +74,12 @@ def plan_for(entry: Entry, observed: Observed, *, wants_guard: bool = True) -> P
 
 
 async def prepare(
-    entry: Entry, *, api: Api, options: Options, events: Events
+    entry: Entry, *, api: Api, options: Options, events: Events, process_runs: bool = False
 ) -> tuple[Entry, Observed, Prepared]:
     """Look, decide, ask. Nothing is changed, but a dead session of ours is cleared away.
+
+    Args:
+        process_runs: the local ports are its own.
 
     Returns:
         The entry with what was found and answered in it, what was seen, and the plan.
@@ -91,7 +94,8 @@ async def prepare(
         observed = await observe(entry, api=api)
     # After the question whose the workload is: a session of one's own in another terminal
     # has these ports, and its name says more.
-    check_local_ports(entry)
+    if not process_runs:
+        check_local_ports(entry)
     entry = await with_found_services(entry, api=api)
     wants_guard = not options.no_guard
     observed, prepared = await tried_plan(entry, observed, api=api, wants_guard=wants_guard)

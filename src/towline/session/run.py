@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import json
 import os
-from contextlib import suppress
 from dataclasses import replace
 
 from towline._kit.moments import time_text
@@ -14,12 +12,12 @@ from towline._kit.stopwatch import Stopwatch
 from towline._kit.tasks import Tasks
 from towline._kit.together import together
 from towline.cluster.api import Api
-from towline.environ.names import DOMAIN, NotAName, added_name
 from towline.manifest.model import Entry, Files, Handover, Mode, Names, Original, Reach
-from towline.plan.keep import way_back_name
 from towline.plan.model import Plan
 from towline.plan.record import Record, record_of
 from towline.session import local
+from towline.session.agent_config import agent_config
+from towline.session.anew import Anew
 from towline.session.around import around
 from towline.session.control_socket import Answer, answering
 from towline.session.events import Applied, Began, Events, StageDone, Warned
@@ -32,7 +30,7 @@ from towline.session.requests import Requests
 from towline.session.services import service_label, services_beside
 from towline.session.serving import Serving
 from towline.session.sync_entry import secret_files, sync_entry
-from towline.session.takeover import applied, running_pod
+from towline.session.takeover import applied, running_pod_of
 from towline.transport.keys import make_keys
 
 
@@ -68,7 +66,7 @@ async def develop(
         events(Warned(text=warning))
     also = tuple(service.name or service_label(service) for service in entry.services)
     await confirm(observed, plan, options=options, also=also)
-    files |= {"config.json": agent_config(entry, plan), **given}
+    files |= given
     record = record_of(plan, since=time_text(), entry=entry.name, mode=entry.mode.value)
     session = _local_session(entry, plan, record, options)
     watch.lap()
@@ -102,7 +100,7 @@ async def develop(
                     record,
                     api=api,
                     parts=prepared.parts,
-                    files=files,
+                    files={**files, "config.json": agent_config(entry, plan)},
                     settings=entry.settings,
                     ready_timeout_s=options.ready_timeout_s,
                     events=events,
@@ -113,14 +111,7 @@ async def develop(
                 # Only now: what is imported for it would hold up the pod.
                 surroundings.begin()
                 importing = tasks.start(_import_transport(), name="import")
-                pod = await running_pod(
-                    takeover,
-                    api=api,
-                    timeout_s=entry.resources_timeout_s,
-                    may_stop_original=entry.settings.handover is None
-                    and plan.original is Original.REPLACE,
-                    events=events,
-                )
+                pod = await running_pod_of(entry, takeover, api=api, events=events)
                 await importing
                 text = f"{pod.name} running"
                 events(StageDone(stage="dev pod", text=text, seconds=watch.lap()))
@@ -135,6 +126,7 @@ async def develop(
                     session=session,
                     around=surroundings,
                     answers=answers,
+                    anew=Anew(entry, api=api, options=options, events=events, files=files),
                     watch=watch,
                 )
                 plain_ssh.use(serving.link, serving.session)
@@ -168,59 +160,6 @@ def _serving(entry: Entry) -> type[Serving]:
     from towline.session.sync_serving import SyncServing
 
     return ServiceServing if entry.is_service else SyncServing
-
-
-def agent_config(entry: Entry, plan: Plan) -> bytes:
-    """The agent's `config.json`; docs/protocol.md."""
-    return json.dumps(
-        {
-            "version": 1,
-            "session": plan.session,
-            "line_port": plan.agent_ports.line,
-            "gate": {"port": plan.agent_ports.gate, "path": "/towline/ready"},
-            "reverse": sorted({each.remote for each in entry.reverse}),
-            "hold_for_s": entry.settings.hold_for_s,
-            "keep_for_s": entry.settings.keep_for_s,
-            "carrier_lost_shut_s": 30,
-            **_permitted(entry, plan),
-            **_passes(plan),
-        }
-    ).encode()
-
-
-def _permitted(entry: Entry, plan: Plan) -> dict[str, object]:
-    """What the agent dials for this laptop: with the proxy on, anything that the pod reaches."""
-    if entry.settings.names.proxy:
-        return {}
-    targets = [f"{_bracketed(each.host or 'localhost')}:{each.remote}" for each in entry.forward]
-    targets += [f"*.{plan.namespace}.svc.*:*", "kubernetes.default.svc.*:*"]
-    # An IDE's server in the dev container is on loopback; whoever has the session's key may
-    # run commands there anyway.
-    targets += ["localhost:*", "127.0.0.1:*", "[::1]:*"]
-    for text in entry.settings.names.add:
-        with suppress(NotAName):
-            _, name = added_name(text, namespace=plan.namespace)
-            # The cluster's domain is known only in the pod.
-            host = name.host.removesuffix(DOMAIN) + "*" if name.aliases[1:] else name.host
-            targets += [f"{host}:{port}" for port in name.ports or ("*",)]
-    if plan.way_back is not None:
-        targets.append(f"{way_back_name(plan.session)}:*")
-    return {"permit": targets}
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
-
-
-def _passes(plan: Plan) -> dict[str, object]:
-    """Where the agent passes connections on to, with an original that is kept.
-
-    It notices a carrier's silence after 4 s; with the second here that is 5.
-    """
-    if plan.way_back is None or not plan.way_back.passes:
-        return {}
-    passes = {str(port): list(to) for port, to in plan.way_back.passes.items()}
-    return {"original": passes, "carrier_lost_shut_s": 1}
 
 
 def _cluster_text(plan: Plan) -> str:

@@ -14,13 +14,16 @@ from towline._kit.moments import time_text
 from towline._kit.stopwatch import Stopwatch
 from towline._kit.tasks import Tasks, finish
 from towline.cluster.api import Api
+from towline.cluster.apply import is_recorded
 from towline.cluster.pods import DevPod, pod_ready
 from towline.errors import ClusterError, ConnectionLost, TowlineError, Unreachable
 from towline.manifest.model import Entry, Handover
-from towline.plan.model import Observed
+from towline.plan.model import Observed, Plan
+from towline.plan.record import Record
 from towline.process import Ending, Process, supervised
 from towline.process.listening import listening_among, ports_of
 from towline.session import local
+from towline.session.anew import Anew
 from towline.session.around import Around
 from towline.session.cluster_environment import ClusterEnvironment
 from towline.session.control_socket import Answer
@@ -33,6 +36,8 @@ from towline.session.events import (
     Holding,
     Restoring,
     StageDone,
+    TakenAnew,
+    TakingAnew,
     Warned,
     WillRestore,
 )
@@ -74,12 +79,12 @@ class Serving:
         session: local.LocalSession,
         around: Around,
         answers: dict[str, Answer],
+        anew: Anew,
         watch: Stopwatch,
     ) -> None:
         self._entry = entry
         self._takeover = takeover
-        self._plan = plan = takeover.plan
-        self._record = takeover.record
+        self._anew = anew
         self._api = api
         self._options = options
         self._events = events
@@ -96,7 +101,7 @@ class Serving:
         self._environment_changed = asyncio.Event()
         self._link = Link()
         self._keeper = Gatekeeper(
-            ports=frozenset(port.local for port in plan.ports),
+            ports=self._ports(),
             hold_for_s=entry.settings.hold_for_s,
             listening=self._listened,
             set_gate=self._set_gate,
@@ -106,6 +111,22 @@ class Serving:
             shut_refuses=self._record.is_kept,
         )
         self._pointing: Pointing | None = None
+        self._stands = asyncio.Event()
+        self._stands.set()
+
+    # Of the takeover of the moment: after a long sleep it is another one.
+
+    @property
+    def _plan(self) -> Plan:
+        return self._takeover.plan
+
+    @property
+    def _record(self) -> Record:
+        return self._takeover.record
+
+    def _ports(self) -> frozenset[int]:
+        """The ports that Services lead to."""
+        return frozenset(port.local for port in self._plan.ports)
 
     @property
     def link(self) -> Link:
@@ -129,8 +150,7 @@ class Serving:
                 raise_open_files()
                 try:
                     tasks.start(self._keeper.run(), name="gate")
-                    tasks.start(self._hold(observed), name="takeover")
-                    tasks.start(self._watch_record(), name="record")
+                    tasks.start(self._stand(observed), name="takeover")
                     tasks.start(self._note_state(), name="state")
                     tasks.start(self._answer_stops(), name="stops")
                     tasks.start(environment.watch(self._note_change), name="environment")
@@ -218,14 +238,14 @@ class Serving:
             keep_link(
                 self._link,
                 api=self._api,
-                record=self._record,
+                record=lambda: self._record,
                 keys=self._keys,
                 pod=pod,
                 timeout_s=self._entry.resources_timeout_s,
                 events=self._events,
                 connected=connected,
                 healed=self._healed,
-                pod_gone=self._retake,
+                pod_gone=self._pod_gone,
                 process_kept=self.process_kept,
             ),
             name="link",
@@ -237,6 +257,21 @@ class Serving:
         with suppress(ConnectionLost):  # lost again: the next connection begins with this
             await self._reassert(current)
             await self._retake(current.pod)
+
+    async def _pod_gone(self) -> None:
+        """Before another pod is waited for: see that there is a session that will have one."""
+        await self._retake()
+        while self._takeover.guard.ended_the_session:
+            record = self._record
+            try:
+                is_there = await is_recorded(self._api, record)
+            except Unreachable:
+                await asyncio.sleep(_RETRY_S)
+                continue
+            if is_there or self._record is not record:
+                return
+            self._stands.clear()
+            await self._stands.wait()
 
     async def _retake(self, pod: DevPod | None = None) -> None:
         """Take the service back if the guard gave it back meanwhile; `pod` is there, or None."""
@@ -391,6 +426,57 @@ class Serving:
         self._started(self._process)
         return True
 
+    async def _stand(self, observed: Observed) -> None:
+        """Hold the service until the session is over; anew where the guard has ended it.
+
+        Raises:
+            TowlineError: it is somebody else's by now, or cannot be taken over any more.
+        """
+        while True:
+            async with Tasks() as tasks:
+                tasks.start(self._hold(observed), name="hold")
+                reason = await record_gone(self._api, self._record)
+            if not self._takeover.guard.ended_the_session:
+                self._requests.end(reason)
+                return
+            observed = await self._take_over_anew()
+
+    async def _take_over_anew(self) -> Observed:
+        self._has_handed_over = False
+        self._pointing = None
+        away = f"away for longer than keepFor ({self._entry.settings.keep_for_s:g} s)"
+        self._events(
+            TakingAnew(
+                entry=self._entry.name,
+                reason=f"this laptop was {away}",
+                process_kept=self.process_kept,
+            )
+        )
+        await self._link.lost()
+        self._watch.lap()
+        try:
+            observed = await self._anew.take_over(self._takeover)
+        except TowlineError:
+            self._events(Restoring(reason=f"{away}, and it cannot be taken over anew"))
+            raise
+        self._keeper.begin_anew(self._ports())
+        if self._environment is not None:
+            self._environment.stands_in_for(
+                observed.template,
+                planned=self._plan.dev_workload["spec"]["template"],
+                container=self._plan.container,
+            )
+        self._save(
+            session=self._record.session,
+            home=self._session.folder.name,
+            since=self._record.since,
+            container=self._plan.container,
+            line_port=self._plan.agent_ports.line,
+        )
+        self._events(TakenAnew(session=self._record.session))
+        self._stands.set()
+        return observed
+
     async def _hold(self, observed: Observed) -> None:
         """Take over once the gate is open, then see what others do to the original."""
         await self._hand_over()
@@ -437,13 +523,6 @@ class Serving:
                 "connections stay where they are"
             )
         return f"{answers}original at 0"
-
-    async def _watch_record(self) -> None:
-        reason = await record_gone(self._api, self._record)
-        if self._takeover.guard.ended_the_session:
-            keep_for_s = self._entry.settings.keep_for_s
-            reason = f"this laptop was away for longer than keepFor ({keep_for_s:g} s)"
-        self._requests.end(reason)
 
     async def _note_state(self) -> None:
         """Keep what `status` reads fresh."""
@@ -495,8 +574,14 @@ class Serving:
         return await listening_among(ports, host=self._entry.interface)
 
     async def _set_gate(self, is_open: bool) -> None:
-        current = await self._link.get()
-        await current.ssh.control.gate(is_open=is_open)
+        while True:
+            current = await self._link.get()
+            try:
+                await current.ssh.control.gate(is_open=is_open)
+                return
+            except ConnectionLost:
+                await current.ssh.wait_closed()
+                await asyncio.sleep(_RETRY_S)
 
     def _process_ports(self) -> Iterable[int]:
         if self._process is None:

@@ -74,8 +74,7 @@ class SyncServing(Serving):
                 tasks.start(self._keep_synced(), name="sync")
                 await self._in_step.wait()
                 tasks.start(self._keeper.run(), name="gate")
-                tasks.start(self._hold(observed), name="takeover")
-                tasks.start(self._watch_record(), name="record")
+                tasks.start(self._stand(observed), name="takeover")
                 tasks.start(self._note_state(), name="state")
                 return await self._until_the_command_ends()
             finally:

@@ -23,7 +23,7 @@ from towline.cluster.pods import (
     service_only_at,
 )
 from towline.errors import ClusterError, ConnectionLost, TowlineError
-from towline.manifest.model import Handover, Settings
+from towline.manifest.model import Entry, Handover, Original, Settings
 from towline.payload.pieces import Piece
 from towline.plan.model import Plan
 from towline.plan.record import Record
@@ -53,7 +53,10 @@ async def end_other(api: Api, record: Record, *, events: Events, timeout_s: floa
 
 @dataclass(slots=True)
 class Takeover:
-    """A takeover under way: its plan and record, which change when room must be made."""
+    """A takeover under way.
+
+    Its plan and record change when room must be made, and all of it when it is applied anew.
+    """
 
     plan: Plan
     record: Record
@@ -87,22 +90,7 @@ async def applied(
     takeover = Takeover(plan, written, guard)
     try:
         async with guarding:
-            if plan.made is not None:
-                takeover.record = written = await apply.make_workload(api, written, plan.made)
-            verified = local.verified_pieces()
-            if plan.way_back is not None:
-                await point.create_way_back(api, written, plan.way_back.service)
-            await together(
-                share_pieces(api, written, parts, verified=verified),
-                apply.create_secret(api, written, files),
-            )
-            local.keep_verified_pieces(verified)
-            if plan.claim is not None:
-                await create_claim(api, plan.claim)
-            if plan.handover is Handover.EXCLUSIVE:
-                await guard.post(written)
-                await _stop_original(api, written, events=events)
-            await apply.create_dev_workload(api, written, plan.dev_workload)
+            await _make(takeover, api=api, parts=parts, files=files, events=events)
             yield takeover
     finally:
         requests.restoring()
@@ -114,6 +102,57 @@ async def applied(
             events(Warned(text=f"the cluster is not given back yet: {command} does it"))
             raise
         events(Restored(text=text, seconds=requests.restoring()))
+
+
+async def apply_anew(
+    takeover: Takeover,
+    plan: Plan,
+    record: Record,
+    *,
+    api: Api,
+    parts: tuple[Piece, ...],
+    files: dict[str, bytes],
+    events: Events,
+) -> None:
+    """Make the dev workload once more, of another plan, after all of the first one is gone.
+
+    Raises:
+        SessionTaken, ClusterError: as `applied`, whose way out undoes what was done.
+    """
+    writing = apply.write_record(api, record)
+    written = await settled(writing, undo=lambda made: apply.remove_record(api, made))
+    takeover.guard.retire()
+    takeover.plan, takeover.record = plan, written
+    takeover.guard = takeover.guard.successor(plan)
+    await _make(takeover, api=api, parts=parts, files=files, events=events)
+
+
+async def _make(
+    takeover: Takeover,
+    *,
+    api: Api,
+    parts: tuple[Piece, ...],
+    files: dict[str, bytes],
+    events: Events,
+) -> None:
+    """What a written record says that there is: all up to the dev workload."""
+    plan, record = takeover.plan, takeover.record
+    if plan.made is not None:
+        takeover.record = record = await apply.make_workload(api, record, plan.made)
+    verified = local.verified_pieces()
+    if plan.way_back is not None:
+        await point.create_way_back(api, record, plan.way_back.service)
+    await together(
+        share_pieces(api, record, parts, verified=verified),
+        apply.create_secret(api, record, files),
+    )
+    local.keep_verified_pieces(verified)
+    if plan.claim is not None:
+        await create_claim(api, plan.claim)
+    if plan.handover is Handover.EXCLUSIVE:
+        await takeover.guard.post(record)
+        await _stop_original(api, record, events=events)
+    await apply.create_dev_workload(api, record, plan.dev_workload)
 
 
 async def _stop_original(api: Api, record: Record, *, events: Events) -> None:
@@ -149,6 +188,18 @@ async def running_pod(
         except NoRoom as error:
             await _make_room(takeover, api=api, reason=error.message, events=events)
     return await pod_running(api, takeover.record, timeout_s=timeout_s, waiting=waiting)
+
+
+async def running_pod_of(entry: Entry, takeover: Takeover, *, api: Api, events: Events) -> DevPod:
+    """The same, with the entry's own words on time and handover."""
+    is_free = entry.settings.handover is None and takeover.plan.original is Original.REPLACE
+    return await running_pod(
+        takeover,
+        api=api,
+        timeout_s=entry.resources_timeout_s,
+        may_stop_original=is_free,
+        events=events,
+    )
 
 
 async def _make_room(takeover: Takeover, *, api: Api, reason: str, events: Events) -> None:

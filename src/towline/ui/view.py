@@ -22,6 +22,8 @@ from towline.session.events import (
     Restored,
     Restoring,
     StageDone,
+    TakenAnew,
+    TakingAnew,
     Waiting,
     Warned,
     WillRestore,
@@ -74,7 +76,11 @@ def lines_for(event: Event) -> list[Line]:
             return [Line("!", printable(event.text), "warning")]
         case CommandStarting():
             return [Line("▶", printable(event.command), "command")]
-        case CommandStarted() | Applied() | Holding():
+        case TakingAnew():
+            then = "the process runs on" if event.process_kept else "files, then the command"
+            text = f"{event.reason}: {event.entry} is taken over anew; {then}"
+            return [Line("!", printable(text), "warning")]
+        case CommandStarted() | Applied() | Holding() | TakenAnew():
             return []
         case CommandEnded():
             return _command_ended(event)

@@ -27,6 +27,8 @@ from towline.session.events import (
     Restored,
     Restoring,
     StageDone,
+    TakenAnew,
+    TakingAnew,
     Waiting,
     Warned,
     WillRestore,
@@ -92,6 +94,11 @@ SHOWN: list[tuple[Event, str]] = [
         PodReplaced(pod="frontend-towline-2", after_s=3.0),
         " ✓ dev pod      frontend-towline-2 stands in after 3.0 s; the process kept running\n",
     ),
+    (
+        TakingAnew(entry="api", reason="away for long", process_kept=False),
+        " ! away for long: api is taken over anew; files, then the command\n",
+    ),
+    (TakenAnew(session="4be2"), ""),
     (Restoring(reason="Ctrl-C"), " ■ ending: Ctrl-C\n"),
     (
         Restored(text="Deployment frontend is back at 2", seconds=0.31),
