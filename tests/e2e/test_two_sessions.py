@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from .conftest import Towline, free_port, wait_until
+from .conftest import Node, Towline, free_port, wait_until
 
 pytestmark = pytest.mark.usefixtures("unchanged")
 
@@ -125,3 +125,51 @@ def test_a_port_that_leads_elsewhere_is_an_error_that_names_the_session(
     assert f"your session frontend (session {first.id})" in done.stderr
     rows = json.loads(towline.run("status", "-n", towline.namespace, "-o", "json").stdout)
     assert [row["service"] for row in rows["sessions"]] == ["frontend"]
+
+
+def test_several_services_in_one_terminal(node: Node, towline: Towline) -> None:
+    port = free_port()
+    two_entries(towline, forwards=(f"{port}:db:6379", f"{port}:db:6379"))
+    session = towline.up("frontend", "api")
+    for name in ("frontend", "api"):
+        session.event("stage-done", stage="takeover", service=name)
+
+    def answered_by(host: str, port: int, path: str) -> set[str]:
+        """The prefixes of the lines in which a web server says what it was asked."""
+        url = f"http://{host}.{towline.namespace}.svc.cluster.local:{port}{path}"
+        words = ["exec", "--name", node.name, "--", "curl", "-sS", "-m", "12", url]
+        # Until the nodes have followed, the original may still be asked.
+        node.run(*words, check=False)
+        return {line[:11] for line in session.errors if path in line}
+
+    wait_until("frontend", lambda: answered_by("frontend", 80, "/a") == {"frontend │ "})
+    wait_until("api", lambda: answered_by("api", 8000, "/b") == {"api      │ "})
+    assert all(line.startswith(("frontend │ ", "api      │ ")) for line in session.errors)
+    done = towline.run("down", "api", "-n", towline.namespace)
+    assert done.returncode == 0, done.stderr
+    assert "Deployment api is back at" in done.stderr
+    session.event("restored", service="api")
+    rows = json.loads(towline.run("status", "-n", towline.namespace, "-o", "json").stdout)
+    assert [row["service"] for row in rows["sessions"]] == ["frontend"]
+    assert ping(port) == PONG, "what it shared with api is its own now"
+    assert session.end() == 130
+    assert session.events[-1] | {"seconds": 0} == {
+        "event": "restored", "service": "frontend", "seconds": 0,
+        "text": "Deployment frontend is back at 2",
+    }  # fmt: skip
+
+
+def test_several_services_begin_together_or_not_at_all(node: Node, towline: Towline) -> None:
+    two_entries(towline, forwards=(f"{free_port()}:db:6379", f"{free_port()}:db:6379"))
+    text = (towline.folder / "towline.yml").read_text()
+    towline.manifest(text + "  nothere:\n    mode: hybrid\n")
+    done = towline.run("up", "frontend", "nothere", "-n", towline.namespace, "--yes")
+    assert done.returncode == 4
+    assert "towline: nothere: there is no Deployment or StatefulSet 'nothere'" in done.stderr
+    assert "dev pod" not in done.stderr, "nothing was changed for frontend"
+    # One that fails later on: the other is given back, and the code is its own.
+    towline.manifest(text.replace(f"exec {SERVER}", "exit 3; exec", 1))
+    done = towline.run("up", "frontend", "api", "-n", towline.namespace, "--yes")
+    assert done.returncode == 3, done.stderr
+    assert "api      │  ■ ending: frontend could not begin" in done.stderr
+    assert not node.get("-n", towline.namespace, "cm", "-l", "towline.dev/kind")["items"]

@@ -102,6 +102,29 @@ def pick_entry(manifest: Manifest, name: str | None, *, choose: bool = False) ->
     return manifest.entries[name]
 
 
+def pick_entries(
+    manifest: Manifest, names: tuple[str, ...], *, choose: bool = False
+) -> tuple[Entry, ...]:
+    """The entries of these names; as `pick_entry` where there is one or none.
+
+    Raises:
+        UsageError: there is no such entry, it is named twice, or which one is not said.
+    """
+    if len(names) < 2:
+        return (pick_entry(manifest, *names or (None,), choose=choose),)
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(f"{', '.join(twice)} is named twice")
+    unknown = [name for name in names[1:] if name not in manifest.entries]
+    if unknown and names[0] in manifest.entries:
+        there = ", ".join(manifest.entries)
+        raise UsageError(
+            f"{manifest.path.name} has no service {unknown[0]!r} (there: {there})",
+            hint=f"a command stands behind `--`: towline up {names[0]} -- {' '.join(names[1:])}",
+        )
+    return tuple(pick_entry(manifest, name) for name in names)
+
+
 def has_terminal() -> bool:
     import sys
 

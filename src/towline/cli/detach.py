@@ -29,34 +29,36 @@ _LOOK_EVERY_S = 0.05
 _SLACK_S = 120.0
 
 
-def detached(entry: Entry, *, wait: str, output: str, ask: Ask | None) -> int:
+def detached(entries: tuple[Entry, ...], *, wait: str, output: str, ask: Ask | None) -> int:
     """Start `up` again in the background, show its events until it is far enough.
 
     Args:
         ask: asks the question that the child, which has no terminal, cannot ask.
 
     Returns:
-        0 once the service is here, or the process started with `--wait=started`, or
+        0 once each service is here, or its process started with `--wait=started`, or
         without a command the session holds; the child's exit code when it ends before.
 
     Raises:
         PodError: it is not far enough in time; the child is ended, and restores.
     """
-    show = _Show(output)
-    code = _in_background(entry, wait=wait, show=show)
+    show = _Show(output, tuple(entry.name for entry in entries))
+    code = _in_background(entries, wait=wait, show=show)
     if code == NeedsConfirmation.exit_code and ask is not None:
         question = " ".join(line.removeprefix("towline: ") for line in show.errors[:1])
         show.errors.clear()
         if not asyncio.run(ask(f"{question}. Go on?")):
             raise NeedsConfirmation("nothing was changed")
-        code = _in_background(entry, wait=wait, show=show, more=("--yes",))
+        code = _in_background(entries, wait=wait, show=show, more=("--yes",))
     sys.stderr.writelines(f"{line}\n" for line in show.errors)
     if code == 0 and output == "text":
         sys.stderr.write("in the background; see `towline status`, `logs`, `down`\n")
     return code
 
 
-def _in_background(entry: Entry, *, wait: str, show: _Show, more: tuple[str, ...] = ()) -> int:
+def _in_background(
+    entries: tuple[Entry, ...], *, wait: str, show: _Show, more: tuple[str, ...] = ()
+) -> int:
     folder = private(folders(os.environ).state) / "detached"
     with written(folder):
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -70,12 +72,12 @@ def _in_background(entry: Entry, *, wait: str, show: _Show, more: tuple[str, ...
             env={**os.environ, "TOWLINE_DETACHED": "1"},
             start_new_session=True,
         )
-    until = "command-started" if wait == "started" else "takeover"
-    if entry.command is None:
-        # The service comes with a process that is not started before this returns.
-        until = "holding"
+    reached = "command-started" if wait == "started" else "takeover"
+    # Without a command the service comes with a process that is not started before this
+    # returns.
+    until = {e.name: "holding" if e.command is None else reached for e in entries}
     try:
-        deadline_s = max(entry.timeout_s, entry.resources_timeout_s) + _SLACK_S
+        deadline_s = max(max(e.timeout_s, e.resources_timeout_s) for e in entries) + _SLACK_S
         return _follow(Path(name), child, until=until, deadline_s=deadline_s, show=show)
     except KeyboardInterrupt:
         child.send_signal(signal.SIGTERM)
@@ -96,14 +98,24 @@ def _command(more: tuple[str, ...]) -> list[str]:
 
 
 def _follow(
-    events: Path, child: subprocess.Popen[bytes], *, until: str, deadline_s: float, show: _Show
+    events: Path,
+    child: subprocess.Popen[bytes],
+    *,
+    until: dict[str, str],
+    deadline_s: float,
+    show: _Show,
 ) -> int:
     deadline = time.monotonic() + deadline_s
     with events.open() as file:
         while True:
             line = file.readline()
             if line.endswith("\n"):
-                if show(line) == until:
+                service, step = show(line)
+                # One alone is not named in its events.
+                name = service or next(iter(until))
+                if until.get(name) == step:
+                    del until[name]
+                if not until:
                     return 0
                 continue
             if line:
@@ -124,30 +136,36 @@ def _follow(
 
 
 class _Show:
-    """Shows the child's lines, and tells which step each one means.
+    """Shows the child's lines, and tells which service and step each one means.
 
     Attributes:
         errors: its last words, in those of `main`, kept until it is known what they mean.
     """
 
-    def __init__(self, output: str) -> None:
-        from towline.ui.terminal import Terminal
+    def __init__(self, output: str, names: tuple[str, ...]) -> None:
+        from towline.ui.prefixed import prefixes
+        from towline.ui.terminal import Terminal, wants_colour
 
         self.errors: list[str] = []
         self._output = output
-        self._terminal = Terminal()
+        self._terminals: dict[object, Terminal] = {None: Terminal()}
+        if len(names) > 1:
+            found = prefixes(names, colour=wants_colour(sys.stderr, os.environ))
+            self._terminals |= {name: Terminal(prefix=text) for name, text in found.items()}
 
-    def __call__(self, line: str) -> str | None:
+    def __call__(self, line: str) -> tuple[str | None, str | None]:
         from towline.ui.lines import event_of
 
         try:
             values: dict[str, Any] = json.loads(line)
         except ValueError:
             self.errors.append(line.rstrip("\n"))
-            return None
+            return None, None
+        service = values.get("service")
         if self._output == "json":
             sys.stderr.write(line)
         elif (event := event_of(values)) is not None:
-            self._terminal(event)
+            self._terminals[service](event)
         name = str(values.get("event"))
-        return "takeover" if values.get("stage") == "takeover" and name == "stage-done" else name
+        is_here = values.get("stage") == "takeover" and name == "stage-done"
+        return service, "takeover" if is_here else name

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from towline.cli.common import cluster_options, has_terminal, open_api, output_option, run
-from towline.errors import NotFound, UsageError
+from towline.cli.completing import session_entries
+from towline.errors import NotFound, TowlineError, UsageError
 
 if TYPE_CHECKING:
     from towline.cluster.api import Api
@@ -20,6 +21,7 @@ _EPILOG = """\b
 Examples:
   towline down               the only session of yours in the namespace
   towline down frontend      that one, from any machine, without the manifest
+  towline down frontend api  these two
   towline down --all         all of yours in the namespace
   towline down api --volumes    … and delete the claim that kept its folders
 """
@@ -27,7 +29,7 @@ _READY_WITHIN_S = 120.0
 
 
 @click.command(epilog=_EPILOG)
-@click.argument("service", required=False)
+@click.argument("services", nargs=-1, metavar="[SERVICE]...", shell_complete=session_entries)
 @cluster_options
 @output_option
 @click.option("--all", "everything", is_flag=True, help="End all of your sessions there.")
@@ -36,7 +38,7 @@ _READY_WITHIN_S = 120.0
 )
 @click.option("--end-other-session", is_flag=True, help="End it also if it is somebody else's.")
 def down(
-    service: str | None,
+    services: tuple[str, ...],
     kubeconfig: Path | None,
     context: str | None,
     namespace: str | None,
@@ -49,6 +51,40 @@ def down(
 
     Works from any machine: what was there is written down in the cluster.
     """
+    ended: list[str] = []
+    errors: list[TowlineError] = []
+    for service in services or (None,):
+        try:
+            ended += _end(
+                service,
+                everything=everything,
+                volumes=volumes,
+                asks=output == "text" and has_terminal(),
+                anyones=end_other_session,
+                kubeconfig=kubeconfig,
+                context=context,
+                namespace=namespace,
+            )
+        except TowlineError as error:  # the others are to be ended all the same
+            errors.append(error)
+    if errors:
+        errors[0].message = "\n".join(error.message for error in errors)
+        raise errors[0]
+    if output == "json":
+        click.echo(json.dumps({"ended": ended}))
+    elif not ended and not volumes:
+        click.echo("nothing to end", err=True)
+
+
+def _end(
+    service: str | None,
+    *,
+    kubeconfig: Path | None,
+    context: str | None,
+    namespace: str | None,
+    **how: bool,
+) -> list[str]:
+    """End what is meant; the ids of what was ended."""
     from towline.session.local import sessions
 
     here = [
@@ -60,22 +96,7 @@ def down(
         # The session knows where it is, better than the kubeconfig of this minute.
         namespace, context = here[0].namespace, here[0].context
         kubeconfig = Path(here[0].kubeconfig) if _is_one_file(here[0].kubeconfig) else None
-    ended = run(
-        _down(
-            service,
-            everything=everything,
-            volumes=volumes,
-            asks=output == "text" and has_terminal(),
-            anyones=end_other_session,
-            kubeconfig=kubeconfig,
-            context=context,
-            namespace=namespace,
-        )
-    )
-    if output == "json":
-        click.echo(json.dumps({"ended": ended}))
-    elif not ended and not volumes:
-        click.echo("nothing to end", err=True)
+    return run(_down(service, kubeconfig=kubeconfig, context=context, namespace=namespace, **how))
 
 
 def _is_one_file(text: str) -> bool:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,13 +19,15 @@ from towline.cli.common import (
     manifest_option,
     open_api,
     output_option,
-    pick_entry,
+    pick_entries,
     read_manifest,
     run,
 )
+from towline.cli.completing import manifest_entries
 from towline.errors import UsageError
 
 if TYPE_CHECKING:
+    from towline.cluster.api import Api
     from towline.manifest.model import Entry
     from towline.session.events import Events
     from towline.session.options import Options
@@ -36,12 +41,29 @@ Examples:
   towline up api --env LEVEL=debug   with a variable of one's own
   towline up api --dry-run           what would go over, what is ignored
   towline up frontend --detach       in the background; then status, logs, down
+  towline up frontend api            both, until the last has ended or Ctrl-C
+
+
+Several services begin together or not at all; after that each goes by itself. Their
+lines have the service's name before them, no command has the terminal's input, and
+the exit code is the first that is not 0.
 """
 
 
-@click.command(epilog=_EPILOG, context_settings={"ignore_unknown_options": False})
-@click.argument("service", required=False)
-@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+class _Up(click.Command):
+    """What stands behind `--` is the command, also where no service is named."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        at = args.index("--") if "--" in args else len(args)
+        rest = super().parse_args(ctx, args[:at])
+        ctx.params["command"] = tuple(args[at + 1 :])
+        return rest
+
+
+@click.command(cls=_Up, epilog=_EPILOG)
+@click.argument(
+    "services", nargs=-1, metavar="[SERVICE]... [-- COMMAND...]", shell_complete=manifest_entries
+)
 @manifest_option
 @cluster_options
 @output_option
@@ -81,7 +103,7 @@ Examples:
     help="With --detach: return when the service is here, or sooner.",
 )
 def up(
-    service: str | None,
+    services: tuple[str, ...],
     command: tuple[str, ...],
     file: Path | None,
     kubeconfig: Path | None,
@@ -111,14 +133,21 @@ def up(
     """
     manifest = read_manifest(file, mode=mode)
     is_detached = bool(os.environ.pop("TOWLINE_DETACHED", ""))
-    entry = changed(
-        pick_entry(manifest, service, choose=output == "text"),
-        command=command,
-        handover=handover,
-        is_detached=detach or is_detached,
-        original=original,
+    picked = pick_entries(manifest, services, choose=output == "text")
+    if len(picked) > 1 and (command or dry_run):
+        what = "a command behind `--`" if command else "--dry-run"
+        raise UsageError(f"{what} is for one service, and {len(picked)} are named")
+    entries = tuple(
+        changed(
+            entry,
+            command=command,
+            handover=handover,
+            has_terminal=not detach and not is_detached and len(picked) == 1,
+            original=original,
+        )
+        for entry in picked
     )
-    if restart_on_change and entry.mode == "sync":
+    if restart_on_change and any(entry.mode == "sync" for entry in entries):
         raise UsageError(
             "--restart-on-change: in sync mode the variables are the container's, which has "
             "them from its start",
@@ -127,17 +156,15 @@ def up(
     if dry_run:
         from towline.cli.preview import show
 
-        return show(entry, output=output)
+        return show(entries[0], output=output)
     from towline.cli.asking import ask, key
 
     interactive = has_terminal() and output == "text"
     if detach:
         from towline.cli.detach import detached
 
-        return detached(entry, wait=wait, output=output, ask=ask if interactive else None)
+        return detached(entries, wait=wait, output=output, ask=ask if interactive else None)
     from towline.session.options import Options
-    from towline.ui.lines import JsonLines
-    from towline.ui.terminal import Terminal
 
     options = Options(
         manifest=manifest.path,
@@ -153,21 +180,24 @@ def up(
         terminal=interactive,
         keep_output=is_detached,
     )
-    events: Events = JsonLines() if output == "json" else Terminal()
     for notice in manifest.notices:
         from towline.session.events import Warned
 
-        events(Warned(text=notice))
-    return run(
-        _up(
-            entry,
-            options=options,
-            events=events,
-            kubeconfig=kubeconfig,
-            context=context,
-            namespace=namespace,
-        )
-    )
+        shown(output)(Warned(text=notice))
+    way = partial(open_api, kubeconfig=kubeconfig, context=context, namespace=namespace)
+    if len(entries) > 1:
+        from towline.cli.several import up_several
+
+        return run(up_several(entries, options=options, output=output, open_api=way))
+    return run(_up(entries[0], options=options, events=shown(output), open_api=way))
+
+
+def shown(output: str) -> Events:
+    """Where events are shown."""
+    from towline.ui.lines import JsonLines
+    from towline.ui.terminal import Terminal
+
+    return JsonLines() if output == "json" else Terminal()
 
 
 def changed(
@@ -175,7 +205,7 @@ def changed(
     *,
     command: tuple[str, ...],
     handover: str | None,
-    is_detached: bool,
+    has_terminal: bool,
     original: str | None = None,
 ) -> Entry:
     """The entry with what the command line says laid over it."""
@@ -184,7 +214,7 @@ def changed(
 
     if command:
         entry = replace(entry, command=Command(argv=command))
-    elif is_detached and entry.mode is Mode.SYNC and has_default_command(entry):
+    elif not has_terminal and entry.mode is Mode.SYNC and has_default_command(entry):
         # A shell that nobody can type into ends at once: the session waits for `exec`.
         entry = replace(entry, command=None)
     if handover is not None:
@@ -207,17 +237,15 @@ async def _up(
     *,
     options: Options,
     events: Events,
-    kubeconfig: Path | None,
-    context: str | None,
-    namespace: str | None,
+    open_api: Callable[[], AbstractAsyncContextManager[Api]],
 ) -> int:
-    from towline.session.requests import Requests
+    from towline.session.requests import Requests, signals
     from towline.session.run import develop
 
     requests = Requests()
-    with requests.signals():
+    with signals(requests.end):
         try:
-            async with open_api(kubeconfig=kubeconfig, context=context, namespace=namespace) as api:
+            async with open_api() as api:
                 return await develop(
                     entry, api=api, options=options, events=events, requests=requests
                 )

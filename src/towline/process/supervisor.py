@@ -36,7 +36,7 @@ async def supervised(
     cwd: Path,
     terminal: bool,
     ladder: Sequence[Rung] = DEFAULT_LADDER,
-    output: Path | None = None,
+    output: Path | tuple[int, int] | None = None,
     view: View | None = None,
     open_files: int | None = None,
     on_stopped: Callable[[], None] | None = None,
@@ -53,8 +53,8 @@ async def supervised(
         cwd: the folder it starts in.
         terminal: lend it the terminal, if there is one and it is ours to lend.
         ladder: how it is stopped.
-        output: append stdout and stderr to this file, with nothing on stdin;
-            None passes on ours.
+        output: append stdout and stderr to this file, or write each to one of these
+            descriptors, with nothing on stdin; None passes on ours.
         view: files of its own, at the paths where it looks for them (Linux).
         open_files: its soft limit of open files, where ours was raised.
         on_unseen: called with each path of the view that could not be shown, and why.
@@ -130,12 +130,16 @@ def _spec(
 
 
 async def _start_helper(
-    theirs: socket.socket, *, output: Path | None, terminal: bool
+    theirs: socket.socket, *, output: Path | tuple[int, int] | None, terminal: bool
 ) -> HelperProcess:
     """Start it with our stdin, stdout and stderr, which it passes on to the command."""
-    log = subprocess.DEVNULL
-    if output is not None:
+    log: int | None = None
+    outputs: tuple[int | None, int | None] = (None, None)
+    if isinstance(output, Path):
         log = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        outputs = (log, log)
+    elif output is not None:
+        outputs = output
     # A command in the background that reads from the terminal is stopped for it.
     is_stdin_closed = output is not None or (not terminal and _is_tty(0))
     try:
@@ -143,12 +147,12 @@ async def _start_helper(
             sys.executable, "-I", "-S", str(_HELPER), str(theirs.fileno()),
             pass_fds=(theirs.fileno(),),
             stdin=subprocess.DEVNULL if is_stdin_closed else None,
-            stdout=log if output is not None else None,
-            stderr=log if output is not None else None,
+            stdout=outputs[0],
+            stderr=outputs[1],
         )  # fmt: skip
     finally:
         theirs.close()
-        if output is not None:
+        if log is not None:
             os.close(log)
 
 

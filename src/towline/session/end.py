@@ -16,6 +16,7 @@ from towline.errors import NotFound, SessionTaken, TowlineError
 from towline.plan.model import Kind
 from towline.plan.record import Record, read_record, record_of_annotation
 from towline.session import local
+from towline.session.control_socket import NotAnswering, ask
 from towline.session.prepare import this_owner
 
 # For a client on this laptop to end its command (its stop ladder) and to restore.
@@ -87,12 +88,24 @@ async def end_session(
 
 
 async def _client_ends(api: Api, client: local.LocalSession, record: Record) -> bool:
-    """Ask the client to end its session; False if it is gone, or too slow."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.kill(client.pid, signal.SIGTERM)
+    """Ask the client to end its session; False if it is gone, or too slow.
+
+    By a signal, unless it has other services in development (`up a b`), which go on.
+    """
+    entry = client.entry.partition("/")[0]
+    has_others = any(
+        s.pid == client.pid and s.entry.partition("/")[0] != entry for s in local.sessions()
+    )
+    if has_others:
+        with suppress(NotAnswering):
+            await asyncio.to_thread(ask, client.folder, "end")
+    else:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(client.pid, signal.SIGTERM)
     try:
         async with asyncio.timeout(_CLIENT_ENDS_WITHIN_S):
-            while client.alive:  # noqa: ASYNC110 - another process's end, off Linux too
+            # Another process's end, off Linux too.
+            while client.alive and not (has_others and not client.folder.exists()):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
     except TimeoutError:
         return False

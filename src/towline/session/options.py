@@ -21,6 +21,9 @@ class Options:
         restart_on_change: restart the command when a ConfigMap or Secret of its environment
             changes.
         terminal: lend the terminal to the command.
+        outputs: where the command's stdout and stderr go, with nothing on its stdin; None is
+            to ours.
+        before_change: awaited once all is decided, before anything is changed.
         keep_output: keep the command's output in a file, for `logs` (`--detach`).
     """
 
@@ -35,5 +38,7 @@ class Options:
     no_guard: bool = False
     restart_on_change: bool = False
     terminal: bool = True
+    outputs: tuple[int, int] | None = None
+    before_change: Callable[[], Coroutine[None, None, None]] | None = None
     keep_output: bool = False
     ready_timeout_s: float = 120.0

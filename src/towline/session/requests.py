@@ -8,6 +8,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from typing import Protocol
+
+from towline._kit.objects import JsonObject
 
 
 class Phase(StrEnum):
@@ -52,33 +55,44 @@ class Requests:
         if cancels and self._task is not None:
             self._task.cancel()
 
+    async def answer(self, _: JsonObject) -> JsonObject:
+        """`down`, by the control socket, where a signal would end other sessions, too."""
+        self.end("ended by `towline down`")
+        return {}
+
     async def wait(self) -> str:
         """Wait for somebody to ask for the end; returns the reason."""
         await self._event.wait()
         return self.reason or ""
 
-    @contextmanager
-    def signals(self) -> Iterator[None]:
-        """SIGINT, SIGTERM and SIGHUP ask for the end while the block runs."""
-        loop = asyncio.get_running_loop()
-        wanted = [
-            getattr(signal, name)
-            for name in ("SIGINT", "SIGTERM", "SIGHUP")
-            if hasattr(signal, name)
-        ]
-        added = []
-        for number in wanted:
-            try:
-                loop.add_signal_handler(number, self._signalled, number)
-            except NotImplementedError:
-                continue  # Windows: Ctrl-C arrives as KeyboardInterrupt
-            added.append(number)
-        try:
-            yield
-        finally:
-            for number in added:
-                loop.remove_signal_handler(number)
 
-    def _signalled(self, number: int) -> None:
+class End(Protocol):
+    """Asks for the end of something."""
+
+    def __call__(self, reason: str, *, number: int | None = None) -> None: ...
+
+
+@contextmanager
+def signals(end: End) -> Iterator[None]:
+    """SIGINT, SIGTERM and SIGHUP ask for the end while the block runs."""
+
+    def signalled(number: int) -> None:
         names = {signal.SIGINT: "Ctrl-C"}
-        self.end(names.get(signal.Signals(number), signal.Signals(number).name), number=number)
+        end(names.get(signal.Signals(number), signal.Signals(number).name), number=number)
+
+    loop = asyncio.get_running_loop()
+    wanted = [
+        getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+    ]
+    added = []
+    for number in wanted:
+        try:
+            loop.add_signal_handler(number, signalled, number)
+        except NotImplementedError:
+            continue  # Windows: Ctrl-C arrives as KeyboardInterrupt
+        added.append(number)
+    try:
+        yield
+    finally:
+        for number in added:
+            loop.remove_signal_handler(number)

@@ -80,8 +80,11 @@ async def develop(
     ):
         # Before the ports: whoever finds one taken asks whose it is.
         answers |= ports.methods()
+        answers["end"] = requests.answer
         async with Tasks() as tasks, answering(session.folder, answers, tasks=tasks):
             opened = await ports.listen(tasks=tasks)
+            if options.before_change is not None:
+                await options.before_change()
             async with (
                 ssh_port(entry, api=api, tasks=tasks) as plain_ssh,
                 services_beside(

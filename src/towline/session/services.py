@@ -138,6 +138,8 @@ def _options(options: Options) -> Options:
         offer=None,
         assume_yes=True,
         terminal=False,
+        outputs=None,
+        before_change=None,
         keep_output=True,
     )
 

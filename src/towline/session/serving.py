@@ -335,7 +335,7 @@ class Serving:
             env=values,
             cwd=check_folder(self._entry),
             terminal=self._options.terminal,
-            output=self._session.log if self._options.keep_output else None,
+            output=self._session.log if self._options.keep_output else self._options.outputs,
             view=self._around.now.view,
             open_files=self._around.open_files,
             on_stopped=self._stopped.set,

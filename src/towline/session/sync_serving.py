@@ -242,7 +242,7 @@ class SyncServing(Serving):
             self._events(CommandStarted(pid=None))
 
         with ExitStack() as kept:
-            outputs = (1, 2)
+            outputs = self._options.outputs or (1, 2)
             if self._options.keep_output:
                 log = kept.enter_context(self._session.log.open("ab")).fileno()
                 outputs = (log, log)
@@ -253,7 +253,7 @@ class SyncServing(Serving):
                 terminal=terminal,
                 started=started,
                 outputs=outputs,
-                has_input=self.has_input,
+                has_input=self.has_input and self._options.outputs is None,
             )
 
     async def _wants_another(self) -> bool:

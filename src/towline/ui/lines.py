@@ -19,13 +19,19 @@ _KINDS: dict[str, Any] = {_name(kind): kind for kind in get_args(Event)}
 
 
 class JsonLines:
-    """Shows events to a program. Call it with an event."""
+    """Shows events to a program. Call it with an event.
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    Args:
+        service: whose events they are, where there are several.
+    """
+
+    def __init__(self, stream: TextIO | None = None, *, service: str | None = None) -> None:
         self._stream = stream or sys.stderr
+        self._of: dict[str, str] = {} if service is None else {"service": service}
 
     def __call__(self, event: Event) -> None:
-        self._stream.write(json.dumps({"event": _name(type(event)), **asdict(event)}) + "\n")
+        values = {"event": _name(type(event)), **self._of, **asdict(event)}
+        self._stream.write(json.dumps(values) + "\n")
         self._stream.flush()
 
 

@@ -29,12 +29,19 @@ def wants_colour(stream: TextIO, environ: Mapping[str, str]) -> bool:
 
 
 class Terminal:
-    """Shows events as they come. Call it with an event."""
+    """Shows events as they come. Call it with an event.
 
-    def __init__(self, stream: TextIO | None = None, *, quiet: bool = False) -> None:
+    Args:
+        prefix: stands before each line; others write here, too, so none is written over.
+    """
+
+    def __init__(
+        self, stream: TextIO | None = None, *, quiet: bool = False, prefix: str = ""
+    ) -> None:
         self._stream = stream or sys.stderr
         self._colour = wants_colour(self._stream, os.environ)
-        self._is_terminal = self._stream.isatty()
+        self._overwrites = self._stream.isatty() and not prefix
+        self._prefix = prefix
         self._passing = False
         self._quiet = quiet
 
@@ -53,10 +60,10 @@ class Terminal:
         else:
             text = self._styled(line)
         before = "\r\033[K" if self._passing else ""
-        self._passing = line.passing and self._is_terminal
+        self._passing = line.passing and self._overwrites
         end = "" if self._passing else "\n"
         try:
-            self._stream.write(f"{before}{text}{end}")
+            self._stream.write(f"{before}{self._prefix}{text}{end}")
             self._stream.flush()
         except OSError:
             # The terminal is gone (SIGHUP comes too): the session still has to be ended

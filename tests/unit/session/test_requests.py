@@ -8,12 +8,12 @@ import signal
 
 import pytest
 
-from towline.session.requests import Phase, Requests
+from towline.session.requests import Phase, Requests, signals
 
 
 async def test_before_the_command_it_cancels() -> None:
     requests = Requests()
-    with requests.signals(), pytest.raises(asyncio.CancelledError):
+    with signals(requests.end), pytest.raises(asyncio.CancelledError):
         os.kill(os.getpid(), signal.SIGINT)
         await asyncio.sleep(5)
     task = asyncio.current_task()
@@ -25,7 +25,7 @@ async def test_before_the_command_it_cancels() -> None:
 async def test_while_serving_it_is_waited_for() -> None:
     requests = Requests()
     requests.phase = Phase.SERVING
-    with requests.signals():
+    with signals(requests.end):
         os.kill(os.getpid(), signal.SIGTERM)
         async with asyncio.timeout(5):
             assert await requests.wait()
