@@ -188,7 +188,13 @@ def up(
     if len(entries) > 1:
         from towline.cli.several import up_several
 
-        return run(up_several(entries, options=options, output=output, open_api=way))
+        dropped = zip(picked, entries, strict=True)
+        shells = frozenset(
+            was.name
+            for was, now in dropped
+            if was.mode == "sync" and was.command and not now.command
+        )
+        return run(up_several(entries, options=options, shells=shells, output=output, open_api=way))
     return run(_up(entries[0], options=options, events=shown(output), open_api=way))
 
 
