@@ -29,6 +29,7 @@ from towline.session.private import private_folder
 from towline.session.requests import Requests
 from towline.session.services import service_label, services_beside
 from towline.session.serving import Serving
+from towline.session.standing import Standing
 from towline.session.sync_entry import secret_files, sync_entry
 from towline.session.takeover import applied, running_pod_of
 from towline.transport.keys import make_keys
@@ -156,7 +157,7 @@ def checked(entry: Entry, variables: tuple[tuple[str, str], ...] = ()) -> Entry:
     return replace(sync_entry(entry, variables), settings=settings)
 
 
-def _serving(entry: Entry) -> type[Serving]:
+def _serving(entry: Entry) -> type[Standing]:
     if entry.mode is Mode.HYBRID:
         return Serving
     from towline.session.service_serving import ServiceServing

@@ -5,52 +5,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from towline._kit.limits import raise_open_files
-from towline._kit.memory import settle
-from towline._kit.moments import time_text
-from towline._kit.stopwatch import Stopwatch
-from towline._kit.tasks import Tasks, finish
-from towline.cluster.api import Api
-from towline.cluster.apply import is_recorded
-from towline.cluster.pods import DevPod, pod_ready
-from towline.errors import ClusterError, ConnectionLost, TowlineError, Unreachable
-from towline.manifest.model import Entry, Handover
-from towline.plan.model import Observed, Plan
-from towline.plan.record import Record
+from towline._kit.tasks import Tasks
+from towline.cluster.pods import DevPod
+from towline.errors import ClusterError, TowlineError
+from towline.plan.model import Observed
 from towline.process import Ending, Process, supervised
 from towline.process.listening import listening_among, ports_of
-from towline.session import local
-from towline.session.anew import Anew
-from towline.session.around import Around
 from towline.session.cluster_environment import ClusterEnvironment
-from towline.session.control_socket import Answer
 from towline.session.events import (
     CommandEnded,
     CommandStarted,
     CommandStarting,
     EnvironmentChanged,
-    Events,
     Holding,
     Restoring,
-    StageDone,
-    TakenAnew,
-    TakingAnew,
     Warned,
-    WillRestore,
 )
-from towline.session.gatekeeper import Gatekeeper
-from towline.session.guard import Guard, retake
-from towline.session.link import Connection, Link, keep_link
-from towline.session.options import Options
-from towline.session.original import OriginalWatch
-from towline.session.pointing import Pointing
+from towline.session.link import Connection
 from towline.session.prepare import check_folder
-from towline.session.requests import Phase, Requests
-from towline.session.takeover import Takeover, give_back, hand_over, record_gone
-from towline.transport.keys import Keys
+from towline.session.requests import Phase
+from towline.session.standing import Standing
 
 if TYPE_CHECKING:
     from towline.tunnels.forward import Forward
@@ -60,85 +37,17 @@ _STATE_EVERY_S = 2.0
 _RETRY_S = 0.5
 
 
-class Serving:
-    """The part of a session from the running pod to the process's end."""
+class Serving(Standing):
+    """As `Standing`, with the process on this laptop."""
 
-    where = "localhost"
-    process_kept = True
-
-    def __init__(
-        self,
-        *,
-        entry: Entry,
-        takeover: Takeover,
-        api: Api,
-        options: Options,
-        events: Events,
-        requests: Requests,
-        keys: Keys,
-        session: local.LocalSession,
-        around: Around,
-        answers: dict[str, Answer],
-        anew: Anew,
-        watch: Stopwatch,
-    ) -> None:
-        self._entry = entry
-        self._takeover = takeover
-        self._anew = anew
-        self._api = api
-        self._options = options
-        self._events = events
-        self._requests = requests
-        self._keys = keys
-        self._session = session
-        self._around = around
-        self._answers = answers
-        self._watch = watch
-        self._process: Process | None = None
-        self._stopped = asyncio.Event()
-        self._has_handed_over = False
-        self._environment: ClusterEnvironment | None = None
-        self._environment_changed = asyncio.Event()
-        self._link = Link()
-        self._keeper = Gatekeeper(
-            ports=self._ports(),
-            hold_for_s=entry.settings.hold_for_s,
-            listening=self._listened,
-            set_gate=self._set_gate,
-            process_ports=self._process_ports,
-            events=events,
-            where=self.where,
-            shut_refuses=self._record.is_kept,
-        )
-        self._pointing: Pointing | None = None
-        self._stands = asyncio.Event()
-        self._stands.set()
-
-    # Of the takeover of the moment: after a long sleep it is another one.
-
-    @property
-    def _plan(self) -> Plan:
-        return self._takeover.plan
-
-    @property
-    def _record(self) -> Record:
-        return self._takeover.record
-
-    def _ports(self) -> frozenset[int]:
-        """The ports that Services lead to."""
-        return frozenset(port.local for port in self._plan.ports)
-
-    @property
-    def link(self) -> Link:
-        """The connection of the moment."""
-        return self._link
-
-    def session(self) -> local.LocalSession:
-        """What the laptop keeps of the session, as it is now."""
-        return self._session
+    _process: Process | None = None
+    _environment: ClusterEnvironment | None = None
+    _stopped: asyncio.Event
+    _environment_changed: asyncio.Event
 
     async def serve(self, pod: DevPod, opened: list[Forward], observed: Observed) -> int:
         """Connect, start the process, take over, wait for the end, give back."""
+        self._stopped, self._environment_changed = asyncio.Event(), asyncio.Event()
         async with Tasks() as tasks:
             await self._connect(pod, opened, tasks=tasks)
             environment = await self._read_environment(observed)
@@ -157,18 +66,6 @@ class Serving:
                     return await self._until_the_end()
                 finally:
                     await self._go_back(opened)
-
-    async def _go_back(self, opened: Iterable[Forward]) -> None:
-        """Give the service back, then leave the forwards to whoever shares them.
-
-        Before the connection goes: what is accepted after that could only be refused.
-        """
-        self._requests.restoring()
-        try:
-            await finish(self._give_back())
-        finally:
-            for forward in opened:
-                forward.close()
 
     async def _read_environment(self, observed: Observed) -> ClusterEnvironment:
         environment = ClusterEnvironment(
@@ -203,118 +100,6 @@ class Serving:
         self._events(EnvironmentChanged(object=changed, names=names, restarts=restarts))
         if restarts:
             self._environment_changed.set()
-
-    async def _connect(self, pod: DevPod, opened: list[Forward], *, tasks: Tasks) -> None:
-        from towline.session.ports import connect_ports, ports_text
-
-        async def connected(current: Connection, is_first: bool) -> None:
-            if is_first:
-                trip = current.line.statistics().round_trip_s
-                text = "ssh through port-forward" + (
-                    f", round trip {trip * 1000:.1f} ms" if trip is not None else ""
-                )
-                self._stage("connection", text)
-            await connect_ports(
-                self._entry,
-                current,
-                opened,
-                self._keeper,
-                tasks=tasks,
-                kept_by=self._record.session if self._record.is_kept else None,
-            )
-            if is_first:
-                self._stage("ports", ports_text(self._entry, opened))
-            self._around.connected(current)
-            self._save(pod=current.pod.name, stage="connected")
-            await self._reassert(current)
-            if self._environment is not None:
-                # Another container, with the values of its own start. Where the cluster
-                # cannot be asked now, what is known of the old one stays.
-                truth = await current.ssh.control.environ()
-                with suppress(ClusterError):
-                    await self._environment.read(truth, pod=current.pod.name)
-
-        tasks.start(
-            keep_link(
-                self._link,
-                api=self._api,
-                record=lambda: self._record,
-                keys=self._keys,
-                pod=pod,
-                timeout_s=self._entry.resources_timeout_s,
-                events=self._events,
-                connected=connected,
-                healed=self._healed,
-                pod_gone=self._pod_gone,
-                process_kept=self.process_kept,
-            ),
-            name="link",
-        )
-        await self._link.get()
-
-    async def _healed(self, current: Connection) -> None:
-        """The agent shuts the gate of a laptop that is away, and the guard gives back."""
-        with suppress(ConnectionLost):  # lost again: the next connection begins with this
-            await self._reassert(current)
-            await self._retake(current.pod)
-
-    async def _pod_gone(self) -> None:
-        """Before another pod is waited for: see that there is a session that will have one."""
-        await self._retake()
-        while self._takeover.guard.ended_the_session:
-            record = self._record
-            try:
-                is_there = await is_recorded(self._api, record)
-            except Unreachable:
-                await asyncio.sleep(_RETRY_S)
-                continue
-            if is_there or self._record is not record:
-                return
-            self._stands.clear()
-            await self._stands.wait()
-
-    async def _retake(self, pod: DevPod | None = None) -> None:
-        """Take the service back if the guard gave it back meanwhile; `pod` is there, or None."""
-        guard = self._takeover.guard
-        if not self._has_handed_over or not guard.may_have_given_back:
-            return
-        is_exclusive = self._takeover.plan.handover is Handover.EXCLUSIVE
-        if self._pointing is not None:
-            await self._wake_after_absence(guard, self._pointing)
-            return
-        self._watch.lap()
-        if pod is not None and not is_exclusive and self._keeper.is_open:
-            await pod_ready(self._api, pod)
-        while True:
-            try:
-                was_serving = await retake(
-                    guard, self._record, api=self._api, is_exclusive=is_exclusive
-                )
-            except Unreachable:
-                await asyncio.sleep(_RETRY_S)
-                continue
-            except ClusterError as error:
-                self._events(Warned(text=f"the service is not taken back: {error.message}"))
-                return
-            if was_serving:
-                self._stage("takeover", "the original served meanwhile · the Service is here again")
-            return
-
-    async def _wake_after_absence(self, guard: Guard, pointing: Pointing) -> None:
-        while True:
-            try:
-                await guard.renew(self._record)
-            except Unreachable:
-                await asyncio.sleep(_RETRY_S)
-                continue
-            except ClusterError as error:
-                self._events(Warned(text=f"the guard's lease is not renewed: {error.message}"))
-            pointing.wake()
-            return
-
-    async def _reassert(self, current: Connection) -> None:
-        if self._keeper.is_open:
-            await current.ssh.control.gate(is_open=True)
 
     @asynccontextmanager
     async def _command(self, values: dict[bytes, bytes]) -> AsyncIterator[None]:
@@ -396,11 +181,6 @@ class Serving:
             await asyncio.wait([asked, ended, changed], return_when=asyncio.FIRST_COMPLETED)
             return ended.result() if ended.done() else None
 
-    def _goes_on_after(self, ending: Ending) -> bool:
-        """Whether the session outlives a command: it failed, and somebody can restart it."""
-        can_ask = self._options.offer is not None and not self._options.exit_with_command
-        return ending.is_failure and can_ask
-
     async def _restart_wanted(self) -> bool:
         assert self._options.offer is not None and self._process is not None
         while True:
@@ -426,171 +206,36 @@ class Serving:
         self._started(self._process)
         return True
 
-    async def _stand(self, observed: Observed) -> None:
-        """Hold the service until the session is over; anew where the guard has ended it.
+    # Of the two modes' difference
 
-        Raises:
-            TowlineError: it is somebody else's by now, or cannot be taken over any more.
-        """
-        while True:
-            async with Tasks() as tasks:
-                tasks.start(self._hold(observed), name="hold")
-                reason = await record_gone(self._api, self._record)
-            if not self._takeover.guard.ended_the_session:
-                self._requests.end(reason)
-                return
-            observed = await self._take_over_anew()
+    def _answering(self) -> str:
+        where = ", ".join(f"localhost:{p}" for p in sorted(self._ports()))
+        return f"{where} answers" if where else ""
 
-    async def _take_over_anew(self) -> Observed:
-        self._has_handed_over = False
-        self._pointing = None
-        away = f"away for longer than keepFor ({self._entry.settings.keep_for_s:g} s)"
-        self._events(
-            TakingAnew(
-                entry=self._entry.name,
-                reason=f"this laptop was {away}",
-                process_kept=self.process_kept,
-            )
-        )
-        await self._link.lost()
-        self._watch.lap()
-        try:
-            observed = await self._anew.take_over(self._takeover)
-        except TowlineError:
-            self._events(Restoring(reason=f"{away}, and it cannot be taken over anew"))
-            raise
-        self._keeper.begin_anew(self._ports())
+    def _process_runs(self) -> bool:
+        return self._process is not None and self._process.is_running
+
+    async def _reread(self, current: Connection) -> None:
+        if self._environment is None:
+            return
+        # Another container, with the values of its own start. Where the cluster cannot be
+        # asked now, what is known of the old one stays.
+        truth = await current.ssh.control.environ()
+        with suppress(ClusterError):
+            await self._environment.read(truth, pod=current.pod.name)
+
+    def _note_original(self, observed: Observed) -> None:
         if self._environment is not None:
             self._environment.stands_in_for(
                 observed.template,
                 planned=self._plan.dev_workload["spec"]["template"],
                 container=self._plan.container,
             )
-        self._save(
-            session=self._record.session,
-            home=self._session.folder.name,
-            since=self._record.since,
-            container=self._plan.container,
-            line_port=self._plan.agent_ports.line,
-        )
-        self._events(TakenAnew(session=self._record.session))
-        self._stands.set()
-        return observed
-
-    async def _hold(self, observed: Observed) -> None:
-        """Take over once the gate is open, then see what others do to the original."""
-        await self._hand_over()
-        watch = OriginalWatch(self._record, observed.template, api=self._api, events=self._events)
-        if not self._record.is_kept:
-            await watch.run()
-            return
-        self._pointing = pointing = Pointing(
-            self._record,
-            api=self._api,
-            is_open=lambda: self._keeper.is_open,
-            events=self._events,
-        )
-        self._keeper.moved = pointing.wake
-        async with Tasks() as tasks:
-            tasks.start(watch.run(), name="original")
-            await pointing.run()
-
-    async def _hand_over(self) -> None:
-        await self._keeper.opened.wait()
-        while True:
-            current = await self._link.get()
-            try:
-                await hand_over(self._api, self._takeover, current.pod)
-                break
-            except ConnectionLost:
-                continue
-        self._has_handed_over = True
-        self._save(stage="serving", gate_open=True)
-        self._stage("takeover", self._takeover_text())
-        posted = self._takeover.guard.is_posted
-        after_s = self._entry.settings.give_back_after_s if posted else None
-        self._events(WillRestore(by_itself_after_s=after_s))
-        settle()
-
-    def _takeover_text(self) -> str:
-        where = ", ".join(f"localhost:{p}" for p in sorted({p.local for p in self._plan.ports}))
-        answers = f"{where} answers · the Service is here, " if where else ""
-        if self._record.is_kept:
-            services = ", ".join(each.name for each in self._record.pointed)
-            answers = f"{where} answers · " if where else ""
-            return (
-                f"{answers}Service {services} leads here, the original stays up; open "
-                "connections stay where they are"
-            )
-        return f"{answers}original at 0"
-
-    async def _note_state(self) -> None:
-        """Keep what `status` reads fresh."""
-        while True:
-            current = self._link.current
-            if current is not None:
-                line = current.line.statistics()
-                self._save(
-                    gate_open=self._keeper.is_open,
-                    connected_since=self._wall_time(line.connected_since),
-                    round_trip_s=line.round_trip_s,
-                    bytes_in=line.bytes_in,
-                    bytes_out=line.bytes_out,
-                )
-            await asyncio.sleep(_STATE_EVERY_S)
-
-    def _wall_time(self, at: float | None) -> str | None:
-        """A moment of the loop's clock, as people and programs read it."""
-        if at is None:
-            return None
-        return time_text(seconds_ago=asyncio.get_running_loop().time() - at)
-
-    async def _give_back(self) -> None:
-        if self._plan.handover is Handover.EXCLUSIVE:
-            return
-        process_runs = self._process is not None and self._process.is_running
-        if self._pointing is not None:
-            await self._pointing.end()
-            if self._entry.command is not None and not process_runs:
-                await self._keeper.give_up()
-        await give_back(
-            self._api,
-            self._record,
-            self._link.current,
-            process_runs=process_runs,
-            hold_for_s=self._entry.settings.hold_for_s,
-            events=self._events,
-            ready_timeout_s=self._options.ready_timeout_s,
-            left_ports=self._left_ports(),
-        )
-
-    def _left_ports(self) -> Iterable[int]:
-        """Ports of the dev container that a process there no longer listens on."""
-        return ()
-
-    # What the gatekeeper asks
 
     async def _listened(self, ports: Iterable[int]) -> frozenset[int]:
         return await listening_among(ports, host=self._entry.interface)
-
-    async def _set_gate(self, is_open: bool) -> None:
-        while True:
-            current = await self._link.get()
-            try:
-                await current.ssh.control.gate(is_open=is_open)
-                return
-            except ConnectionLost:
-                await current.ssh.wait_closed()
-                await asyncio.sleep(_RETRY_S)
 
     def _process_ports(self) -> Iterable[int]:
         if self._process is None:
             return ()
         return ports_of(self._process.helper_pid) or ()
-
-    def _stage(self, stage: str, text: str) -> None:
-        self._events(StageDone(stage=stage, text=text, seconds=self._watch.lap()))
-
-    def _save(self, **changes: object) -> None:
-        self._session = replace(self._session, **changes)  # type: ignore[arg-type]
-        local.save(self._session)

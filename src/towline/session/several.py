@@ -14,9 +14,9 @@ from towline._kit.tasks import Tasks
 from towline.cluster.api import Api
 from towline.errors import NeedsConfirmation, TowlineError
 from towline.manifest.model import Entry
-from towline.session.events import Event, Events, Holding, StageDone, Warned
+from towline.session.events import Event, Events, Holding, Restoring, StageDone, Warned
 from towline.session.options import Options
-from towline.session.requests import Requests
+from towline.session.requests import Phase, Requests
 from towline.session.services import Develop
 
 
@@ -113,9 +113,13 @@ class Several:
     def _end_others(self, reason: str) -> None:
         # Asked twice they would leave the way back to the guard, as after two Ctrl-C.
         self._over = self._over or (reason, None)
-        for each in list(self._requests.values()):
-            if each.reason is None:
-                each.end(reason)
+        for part in self._parts:
+            each = self._requests.get(part.entry.name)
+            if each is None or each.reason is not None:
+                continue
+            if each.phase is Phase.SETUP:  # later on it tells that itself
+                part.events(Restoring(reason=reason))
+            each.end(reason)
 
     def _noting(self, part: Part) -> Events:
         """Its events, with a note of when it has begun: the service is here, or it holds."""

@@ -30,7 +30,7 @@ from towline.session.events import (
     Warned,
 )
 from towline.session.requests import Phase
-from towline.session.serving import Serving
+from towline.session.standing import Standing
 from towline.session.sync_state import SyncState
 from towline.sync.events import Differed, Event, InStep, Noted, NotSynced, Stopped
 from towline.sync.reconcile import Reason
@@ -47,8 +47,8 @@ _SIGNALLED = 128
 _DELETIONS = (Reason.ROOT_EMPTIED, Reason.MANY_DELETIONS)
 
 
-class SyncServing(Serving):
-    """As `Serving`, with the process in the dev container and the files following."""
+class SyncServing(Standing):
+    """As `Standing`, with the process in the dev container and the files following."""
 
     where = "dev pod"
     process_kept = False
@@ -288,13 +288,9 @@ class SyncServing(Serving):
         here = await listening_among(wanted - routed, host=self._entry.interface)
         return (there & routed) | here
 
-    def _process_ports(self) -> Iterable[int]:
-        return ()
-
-    def _takeover_text(self) -> str:
+    def _answering(self) -> str:
         ports = ", ".join(str(p) for p in sorted({p.remote for p in self._plan.ports}))
-        answers = f"port {ports} of the dev pod answers · the Service is here, " if ports else ""
-        return f"{answers}original at 0"
+        return f"port {ports} of the dev pod answers" if ports else ""
 
 
 def _way_on(stopped: Stopped) -> str:
