@@ -122,7 +122,7 @@ def test_one_that_sleeps_for_longer_takes_over_anew_below_the_same_process(
     done = towline.run("down", "frontend", "-n", namespace)
     assert done.returncode == 0, done.stderr
     assert session.process.wait(timeout=30) == 128 + signal.SIGTERM
-    assert "host: frontend-" in node.ask(namespace, "frontend")
+    wait_until("the original", lambda: "host: frontend-" in node.ask(namespace, "frontend"))
 
 
 def test_one_that_sleeps_for_longer_leaves_the_service_to_who_has_it_by_then(
