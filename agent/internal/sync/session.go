@@ -400,6 +400,9 @@ func (s *session) serve(next frame) error {
 	case frameFetch:
 		return s.fetch(asked)
 	case frameRescan:
+		// A file that is open for writing is looked at when it is closed.
+		s.tree.written = s.open
+		defer func() { s.tree.written = nil }()
 		return s.scanned()
 	default:
 		return fmt.Errorf("frame %#x is not known", next.kind)
