@@ -114,6 +114,7 @@ async def syncing(
     is_claim: bool = False,
     waits: bool = True,
     compression: bool | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Pair]:
     """Keep a pair in step while the block runs; its first sync is over, unless told otherwise."""
     pair.told = Told()
@@ -125,6 +126,7 @@ async def syncing(
             state=pair.state,
             is_claim=is_claim,
             compression=compression,
+            **settings,
         )
         pair.job = tasks.start(
             keep_in_step(

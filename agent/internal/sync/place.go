@@ -5,9 +5,13 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/fnv"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	gosync "sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,10 +24,25 @@ type place struct {
 	dev  uint64
 	// temporary begins the names of this channel's staged files.
 	temporary string
-	made      int
-	// last is the folder that was opened last, for the many files that are in one.
-	lastPath string
-	lastFd   int
+	made      atomic.Int64
+	// last are the folders that were opened last, for the many files that are in one.
+	mu   gosync.Mutex
+	last [slots]opened
+}
+
+// slots is how many folders are kept open, and how many writers there are.
+const slots = 4
+
+type opened struct {
+	path string
+	fd   int
+}
+
+// slot is the folder's place among those that are kept.
+func slot(folder string) int {
+	sum := fnv.New32a()
+	_, _ = io.WriteString(sum, folder)
+	return int(sum.Sum32() % slots)
 }
 
 // refusedRoots are no folders to be synced into.
@@ -74,9 +93,13 @@ func (p *place) close() {
 
 // forgetLast must be called before a path may lead to another folder.
 func (p *place) forgetLast() {
-	if p.lastPath != "" {
-		_ = unix.Close(p.lastFd)
-		p.lastPath = ""
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for each := range p.last {
+		if p.last[each].path != "" {
+			_ = unix.Close(p.last[each].fd)
+			p.last[each].path = ""
+		}
 	}
 }
 
@@ -100,19 +123,37 @@ func (p *place) isThere() error {
 
 // remember keeps a folder open, so that the next file in it does not walk to it again.
 func (p *place) remember(path string, fd int) {
-	if path == "" || path == p.lastPath {
+	if path == "" {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	kept := &p.last[slot(path)]
+	if kept.path == path {
 		return
 	}
 	if again, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0); err == nil {
-		p.forgetLast()
-		p.lastPath, p.lastFd = path, again
+		if kept.path != "" {
+			_ = unix.Close(kept.fd)
+		}
+		*kept = opened{path, again}
 	}
+}
+
+// kept opens a folder that is open already, or gives -1.
+func (p *place) kept(path string) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if kept := &p.last[slot(path)]; path != "" && kept.path == path {
+		return unix.FcntlInt(uintptr(kept.fd), unix.F_DUPFD_CLOEXEC, 0)
+	}
+	return -1, nil
 }
 
 // folder opens a folder in the root; the caller closes it.
 func (p *place) folder(path string) (int, error) {
-	if path != "" && path == p.lastPath {
-		return unix.FcntlInt(uintptr(p.lastFd), unix.F_DUPFD_CLOEXEC, 0)
+	if fd, err := p.kept(path); fd >= 0 || err != nil {
+		return fd, err
 	}
 	fd, err := unix.FcntlInt(uintptr(p.fd), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil || path == "" {
@@ -158,8 +199,7 @@ func (p *place) nearest(path string) (string, int, error) {
 }
 
 func (p *place) nextTemporary() string {
-	p.made++
-	return fmt.Sprintf("%s%d", p.temporary, p.made)
+	return fmt.Sprintf("%s%d", p.temporary, p.made.Add(1))
 }
 
 // names lists a folder.

@@ -43,7 +43,9 @@ type tree struct {
 	watched  func(folder string, fd int)
 	// trustsYoung: a file's identity says enough now, though it was hashed just now.
 	trustsYoung bool
-	buffer      []byte
+	// written now: these stay as they are known.
+	written map[string]time.Time
+	buffer  []byte
 }
 
 func newTree(p *place, ignore *Ignore) *tree {
@@ -237,6 +239,12 @@ func (t *tree) file(fd int, name, path string, id identity, seen map[string]bool
 	was := t.entries[path]
 	if was != nil && was.Kind == File && was.identity == id && (!was.young || t.trustsYoung) {
 		seen[path] = true
+		return nil
+	}
+	if _, ok := t.written[path]; ok {
+		if was != nil {
+			seen[path] = true
+		}
 		return nil
 	}
 	opened, err := openRaw(fd, name)

@@ -374,6 +374,7 @@ func (s *session) serve(next frame) error {
 		if named.Kind != File || !staysInside(named.Path) {
 			return fmt.Errorf("%q cannot be received", named.Path)
 		}
+		s.stages(true)
 		s.staging.begin(named)
 	case frameContent:
 		s.staging.write(next.payload)
@@ -399,6 +400,9 @@ func (s *session) serve(next frame) error {
 	case frameFetch:
 		return s.fetch(asked)
 	case frameRescan:
+		// A file that is open for writing is looked at when it is closed.
+		s.tree.written = s.open
+		defer func() { s.tree.written = nil }()
 		return s.scanned()
 	default:
 		return fmt.Errorf("frame %#x is not known", next.kind)
@@ -406,11 +410,17 @@ func (s *session) serve(next frame) error {
 	return nil
 }
 
+func (s *session) stages(now bool) {
+	if s.watcher != nil {
+		s.watcher.isStaging.Store(now)
+	}
+}
+
 func (s *session) commit(asked *reading) error {
 	if err := s.place.isThere(); err != nil {
 		return err
 	}
-	s.staging.end()
+	s.staging.settle()
 	// What was staged may have been long ago.
 	s.place.forgetLast()
 	applying := &applying{s.tree, s.staging}
@@ -426,6 +436,7 @@ func (s *session) commit(asked *reading) error {
 		answer = short(append(answer, status), text)
 	}
 	s.staging.discard()
+	s.stages(false)
 	s.place.forgetLast()
 	if err := s.out.frame(frameDone, answer); err != nil {
 		return err

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	gosync "sync"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,6 +16,10 @@ import (
 const watchFor = unix.IN_CREATE | unix.IN_MODIFY | unix.IN_CLOSE_WRITE | unix.IN_ATTRIB |
 	unix.IN_MOVED_FROM | unix.IN_MOVED_TO | unix.IN_DELETE | unix.IN_DELETE_SELF |
 	unix.IN_MOVE_SELF | unix.IN_ONLYDIR | unix.IN_EXCL_UNLINK
+
+// readEvery: while files are staged, each makes half a dozen events, of temporary names. Read
+// one by one they cost more than the files: a wake-up each. The queue holds 16,384.
+const readEvery = 20 * time.Millisecond
 
 // eventsAhead of batches that wait for the session, which may be hashing.
 const eventsAhead = 64
@@ -36,6 +42,8 @@ type watcher struct {
 	folder map[int32]string
 	// failed is why a folder could not be watched: then the session polls.
 	failed error
+	// isStaging: most of what happens is ours.
+	isStaging atomic.Bool
 }
 
 func newWatcher() (*watcher, error) {
@@ -87,6 +95,9 @@ func (w *watcher) read() {
 		}
 		if paths := w.paths(buffer[:n]); len(paths) > 0 {
 			w.Dirty <- paths
+		}
+		if w.isStaging.Load() {
+			time.Sleep(readEvery)
 		}
 	}
 }

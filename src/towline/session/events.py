@@ -49,6 +49,19 @@ class Warned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PathSynced:
+    """With `sync.verbose`: a path went over, or is gone there, too.
+
+    Attributes:
+        to: `container` or `laptop`.
+    """
+
+    path: str
+    to: str
+    is_gone: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CommandStarting:
     """The local process is about to run; from here on the terminal is its own."""
 
@@ -180,6 +193,7 @@ Event = (
     | Applied
     | Waiting
     | Warned
+    | PathSynced
     | CommandStarting
     | CommandStarted
     | CommandEnded

@@ -26,13 +26,14 @@ from towline.session.events import (
     CommandStarted,
     CommandStarting,
     Holding,
+    PathSynced,
     Restoring,
     Warned,
 )
 from towline.session.requests import Phase
 from towline.session.standing import Standing
 from towline.session.sync_state import SyncState
-from towline.sync.events import Differed, Event, InStep, Noted, NotSynced, Stopped
+from towline.sync.events import Differed, Event, InStep, Noted, NotSynced, Stopped, Went
 from towline.sync.reconcile import Reason
 from towline.sync.status import Stage
 
@@ -113,6 +114,8 @@ class SyncServing(Standing):
             state=self._state_of(folder),
             # Otherwise the connection's speed decides.
             compression=None if self._entry.sync.compression else False,
+            rescan_s=self._entry.sync.rescan_interval_s,
+            tells_each=self._entry.sync.verbose,
             is_claim=lies_in_claim(
                 self._plan.dev_workload["spec"]["template"]["spec"],
                 self._plan.container,
@@ -168,6 +171,8 @@ class SyncServing(Standing):
                         f"Look there, then `{_way_on(event)}`"
                     )
                 )
+            case Went():
+                self._events(PathSynced(path=event.path, to=event.side, is_gone=event.is_gone))
             case Noted():
                 self._events(Warned(text=event.text))
 

@@ -50,6 +50,15 @@ class Noted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Went:
+    """A path was made on a side what the other has, or deleted there; where it is asked for."""
+
+    path: str
+    side: str
+    is_gone: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Counted:
     """How things stand after a pass.
 
@@ -64,7 +73,7 @@ class Counted:
     not_synced: tuple[NotSynced, ...]
 
 
-Event = InStep | Differed | NotSynced | Stopped | Noted | Counted
+Event = InStep | Differed | NotSynced | Stopped | Noted | Went | Counted
 Told = Callable[[Event], None]
 
 

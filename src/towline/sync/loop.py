@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
@@ -13,7 +14,17 @@ from pathlib import Path
 from towline._kit.tasks import Tasks
 from towline.errors import TowlineError
 from towline.sync import hashes
-from towline.sync.events import Counted, Differed, InStep, Noted, NotSynced, Stopped, Told, shown
+from towline.sync.events import (
+    Counted,
+    Differed,
+    InStep,
+    Noted,
+    NotSynced,
+    Stopped,
+    Told,
+    Went,
+    shown,
+)
 from towline.sync.ignore import Ignore, is_rules
 from towline.sync.model import Entry, is_folder, is_other
 from towline.sync.packing import Packing
@@ -49,6 +60,9 @@ _DELETIONS_MORE_S = 0.1
 _DELETIONS_ROUNDS = 20
 # What could not be done is tried again: rights and room come back without a word.
 _FAILED_AGAIN_S = 10.0
+# Before everything is looked at, nothing has changed for so long.
+_QUIET_S = 1.0
+_LONG_S = 3600.0
 # The journal is written anew when it is so long, and longer than what it says.
 _JOURNAL_BYTES_AT_MOST = 8 << 20
 # More paths that stay away are told by their number: 10,000 lines help nobody.
@@ -66,6 +80,9 @@ class SyncedFolder:
         state: what is kept of the pair on the laptop, for this session alone.
         is_claim: the container's outlives the container.
         compression: whether contents are packed; None: where the connection is slow.
+        rescan_s: how often both sides are looked at as a whole, in case a watch told nothing
+            (of a write by mmap, none does); 0: never.
+        tells_each: whether each path that goes over is told.
     """
 
     local: Path
@@ -73,6 +90,8 @@ class SyncedFolder:
     state: Path
     is_claim: bool = False
     compression: bool | None = None
+    rescan_s: float = 300.0
+    tells_each: bool = False
 
 
 class Resume:
@@ -192,6 +211,7 @@ async def _with_rules(
             try:
                 loop = _Loop(tree=tree, remote=remote, store=store, told=told, resume=resume)
                 loop.dirty, loop.news = dirty, news
+                loop.rescan_s, loop.tells_each = folder.rescan_s, folder.tells_each
                 await loop.run()
             finally:
                 store.close()
@@ -231,6 +251,8 @@ class _Loop:
         self._ancestor = Ancestor(self._incarnation)
         self._is_first = True
         self._needs_all = True
+        # That both are in step, since the start or a halt.
+        self._is_told = False
         # What is there and not synced, by side and path, and what could not be done.
         self._others: dict[tuple[str, bytes], str] = {}
         self._failed: dict[tuple[str, bytes], str] = {}
@@ -240,6 +262,7 @@ class _Loop:
         self._deleted_at = 0.0
         self.dirty: set[bytes] = set()
         self.news = asyncio.Event()
+        self.rescan_s, self.tells_each = 300.0, False
 
     async def run(self) -> None:
         found, why = await asyncio.to_thread(self._store.load, self._incarnation)
@@ -247,17 +270,19 @@ class _Loop:
             self._told(Noted(text=why))
         if found is not None:
             self._ancestor, self._is_first = found, False
-        is_told = False
+        rescan_at = self._next_rescan()
         while True:
             started = time.monotonic()
             self.news.clear()
             outcome = await self._pass()
             self._count_all()
             has_changed = outcome.in_container or outcome.on_laptop
-            if not outcome.again_soon and (has_changed or not is_told):
-                is_told = True
+            if not outcome.again_soon and (has_changed or not self._is_told):
+                self._is_told = True
                 self._tell(outcome, time.monotonic() - started)
-            timeout_s = _FAILED_AGAIN_S if outcome.again_later else None
+            # Not right behind a change: its writer may not be through.
+            rescan_in_s = max(rescan_at - time.monotonic(), _QUIET_S)
+            timeout_s = min(rescan_in_s, _FAILED_AGAIN_S if outcome.again_later else _LONG_S)
             if outcome.again_soon or self._tree.unstable:
                 timeout_s = _UNSTABLE_AGAIN_S
             try:
@@ -267,6 +292,13 @@ class _Loop:
                 self._needs_all = True
                 self.dirty |= self._tree.unstable
                 self._tree.unstable.clear()
+                if time.monotonic() >= rescan_at:
+                    self.dirty.add(b"")
+                    await self._remote.rescan()
+                    rescan_at = self._next_rescan()
+
+    def _next_rescan(self) -> float:
+        return time.monotonic() + self.rescan_s if self.rescan_s > 0 else math.inf
 
     def _tell(self, outcome: _Outcome, seconds: float) -> None:
         self._told(
@@ -299,6 +331,7 @@ class _Loop:
         merge = await self._all_deletions(merge)
         while merge.halts:
             self._told(Stopped(halts=merge.halts))
+            self._is_told = False
             await self._resume.wait()
             self.dirty.add(b"")
             await self._look()
@@ -492,6 +525,9 @@ class _Loop:
             if status == Status.DONE:
                 done.append(change)
                 outcome.settled[change.path] = change.new
+                if self.tells_each:
+                    gone = change.new is None
+                    self._told(Went(path=shown(change.path), side=side, is_gone=gone))
             elif status == Status.HOLDS:
                 # What stays in the folder is in nobody's way: the folder is the side's own
                 # now, or goes beside if something else is to be there.

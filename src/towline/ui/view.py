@@ -18,6 +18,7 @@ from towline.session.events import (
     Holding,
     NetworkBack,
     NetworkLost,
+    PathSynced,
     PodReplaced,
     Restored,
     Restoring,
@@ -74,6 +75,9 @@ def lines_for(event: Event) -> list[Line]:
             return [Line("…", printable(_staged(event.stage, event.reason)), "note", passing=True)]
         case Warned():
             return [Line("!", printable(event.text), "warning")]
+        case PathSynced():
+            done = "deleted" if event.is_gone else "brought"
+            return [Line("·", printable(f"{event.path} {done} ({event.to})"), "note")]
         case CommandStarting():
             return [Line("▶", printable(event.command), "command")]
         case TakingAnew():
