@@ -69,6 +69,7 @@ class Result:
     samples: list[Samples]
     lost: chaos.Lost
     faults: int
+    fault_every_s: float
     restarted: int
     seconds: float
 
@@ -121,6 +122,7 @@ def run(setup: chaos.Setup, *, minutes: float, megabytes: int, fault_every_s: fl
             note=" ".join(lost.note for lost in losses if lost.note),
         ),
         faults=count,
+        fault_every_s=fault_every_s,
         restarted=setup.count("command-started") - starts,
         seconds=time.monotonic() - began,
     )
@@ -138,7 +140,8 @@ def look(setup: chaos.Setup, samples: dict[str, Samples], at_s: float) -> None:
 
 
 def table(result: Result) -> str:
-    lines = ["| | at the beginning | at the end | most | slope, a minute |", "|---|---|---|---|---|"]
+    heads = ("", "at the beginning", "at the end", "most", "slope, a minute")
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for each in result.samples:
         figures = [figure for _, figure in each.warm()]
         told: list[str] = [_told(figure, each.unit) for figure in (figures[0], figures[-1])]
@@ -147,13 +150,13 @@ def table(result: Result) -> str:
     lost = result.lost
     lines += [
         "",
-        f"{result.faults} faults; 50 connections with {lost.answers} answers and 2 with "
-        f"{lost.moved / 2**30:.2f} GiB, all found right; bytes lost {lost.bytes}, connections "
-        f"lost {lost.connections}, processes restarted {result.restarted}.",
+        f"{result.faults} faults, one every {result.fault_every_s:g} s; 50 connections with "
+        f"{lost.answers} answers and 2 with {lost.moved / 2**30:.2f} GiB, all found right; bytes "
+        f"lost {lost.bytes}, connections lost {lost.connections}, processes restarted "
+        f"{result.restarted}.",
     ]
     return "\n".join(lines)
 
 
 def _told(figure: float, unit: str) -> str:
     return f"{figure / 1024:.1f} MiB" if unit == "KiB" else f"{figure:.0f}"
-

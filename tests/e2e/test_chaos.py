@@ -60,5 +60,6 @@ def test_all_of_it(
             if not isinstance(load, chaos.Transfers):
                 rows += chaos.run(setup, [chaos.POD_DELETED], [load], repeated=TIMES)
         # After each load: what is known is not lost with a later one.
-        chaos.write(Path(INTO), "chaos", chaos.table(rows), seconds=time.time() - began, before=before)
+        told, seconds = chaos.table(rows), time.time() - began
+        chaos.write(Path(INTO), "chaos", told, seconds=seconds, before=before)
     nothing_lost(rows)

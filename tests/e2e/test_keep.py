@@ -93,8 +93,9 @@ def test_a_dev_pod_that_goes_is_not_asked_meanwhile(
 
 
 # Answers with who it is. While the file is there it does not listen. When it is to end, it
-# finishes what it has begun, as a server should. Before it closes its port, a filter on it drops what knocks: whoever was queued by then has an answer, and nobody
-# can queue between the last look and the close (the kernel would reset them, not Towline).
+# finishes what it has begun, as a server should. Before it closes its port, a filter on it
+# drops what knocks: whoever was queued by then has an answer, and nobody can queue between
+# the last look and the close (the kernel would reset them, not Towline).
 WHO = """
 import ctypes, os, selectors, signal, socket, sys, threading, time
 me, port, away = sys.argv[1], int(sys.argv[2]), sys.argv[3]
