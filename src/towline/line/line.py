@@ -645,7 +645,7 @@ class Line(asyncio.Transport):
 
     def _look(self) -> None:
         """Look at the carrier: ask it for a sign of life, or dial beside it."""
-        self._look_at = self._loop.call_later(LOOK_EVERY_S, self._look)
+        self._look_at = self._loop.call_later(self._look_within_s(), self._look)
         slept_s = self._clock.boot() - self._clock.monotonic()
         if slept_s - self._slept_s > SLEPT_S:
             self.network_changed()
@@ -658,6 +658,12 @@ class Line(asyncio.Transport):
         elif quiet_s >= PING_AFTER_S and self._pinged_at is None:
             self._pinged_at = self._loop.time()
             self._send(frames.Ping(int(self._pinged_at * 1e6)))
+
+    def _look_within_s(self) -> float:
+        """When silence means something next, and no later than a sleep is to be seen."""
+        quiet_s = self._loop.time() - self._heard_at
+        due_s = [each - quiet_s for each in (PING_AFTER_S, SILENT_AFTER_S) if each > quiet_s]
+        return min([LOOK_EVERY_S, *due_s])
 
     async def _keep_dialling(self) -> None:
         while not self._ended:

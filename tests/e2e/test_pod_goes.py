@@ -1,0 +1,77 @@
+"""The dev pod goes without anybody's asking: evicted, out of memory, its node drained."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from .conftest import Node, Session, Towline, free_port, wait_until
+
+# Answers with the variable that only a local process has, and which process it is.
+SERVER = """
+import http.server, os, sys
+class H(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = f"host: laptop {os.getpid()}".encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *a): pass
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), H).serve_forever()
+"""
+pytestmark = pytest.mark.usefixtures("unchanged")
+
+
+def evicted(node: Node, namespace: str, towline: Towline, pod: str) -> None:
+    body = {"apiVersion": "policy/v1", "kind": "Eviction",
+            "metadata": {"name": pod, "namespace": namespace}}  # fmt: skip
+    path = f"/api/v1/namespaces/{namespace}/pods/{pod}/eviction"
+    node.kubectl("create", "--raw", path, "-f", "-", text=json.dumps(body))
+
+
+def out_of_memory(node: Node, namespace: str, towline: Towline, pod: str) -> None:
+    hog = "const all = []; for (;;) all.push(Buffer.alloc(10e6, 1))"
+    done = towline.run("exec", "frontend", "--", "node", "-e", hog)
+    assert done.returncode != 0
+
+
+def drained(node: Node, namespace: str, towline: Towline, pod: str) -> None:
+    """The only node takes no pod until it is back: the session waits for it."""
+    name = f"{node.name}-node"
+    node.kubectl("cordon", name)
+    try:
+        evicted(node, namespace, towline, pod)
+        labels = "status.phase=Pending"
+        wait_until(
+            "no place for the next one",
+            lambda: node.get("-n", namespace, "pods", "--field-selector", labels)["items"],
+        )
+    finally:
+        node.kubectl("uncordon", name)
+
+
+@pytest.mark.parametrize("goes", [evicted, out_of_memory, drained])
+def test_another_pod_takes_its_place_below_the_same_process(
+    node: Node, namespace: str, towline: Towline, goes: Callable[[Node, str, Towline, str], None]
+) -> None:
+    local = free_port()
+    entry = {"mode": "hybrid", "reverse": [f"3000:{local}"],
+             "resources": {"limits": {"memory": "96Mi"}},
+             "command": [sys.executable, "-c", SERVER, str(local)]}  # fmt: skip
+    towline.manifest(json.dumps({"dev": {"frontend": entry}}))
+    session = towline.up("frontend").serving()
+    wait_until("here", lambda: "laptop" in node.ask(namespace, "frontend"))
+    before = node.ask(namespace, "frontend")
+    goes(node, namespace, towline, pod_of(session))
+    session.event("pod-replaced", within_s=90)
+    wait_until("here again", lambda: node.ask(namespace, "frontend") == before, within_s=60)
+    assert [e["event"] for e in session.events].count("command-started") == 1
+    assert session.end() == 130
+
+
+def pod_of(session: Session) -> str:
+    return str(session.event("stage-done", stage="dev pod")["text"].split()[0])
