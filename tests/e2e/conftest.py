@@ -90,6 +90,35 @@ class Node:
         words = ["curl", "-sS", "-m", str(within_s), url]
         return self.run("exec", "--name", self.name, "--", *words, check=False)
 
+    def first_process(self, pod: str) -> Running:
+        """PID 1 of a pod's only container, as the node sees it."""
+        words = ["exec", "--name", self.name, "--", "python3", "-c", _FIRST_OF, pod]
+        return Running(*map(int, self.run(*words).split()))
+
+
+# PID 1 of a container, by the name of its pod; the agent, in a dev container.
+_FIRST_OF = """
+import os, sys
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    try:
+        status = open(f"/proc/{pid}/status").read()
+        first = open(f"/proc/{pid}/environ", "rb").read().split(b"\\0")
+    except OSError:
+        continue
+    names = status.partition("NSpid:")[2].split("\\n")[0].split()
+    if len(names) > 1 and names[-1] == "1" and f"HOSTNAME={sys.argv[1]}".encode() in first:
+        print(pid, status.partition("VmRSS:")[2].split()[0], len(os.listdir(f"/proc/{pid}/fd")))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A process of the node; memory in KiB."""
+
+    pid: int
+    memory: int
+    descriptors: int
+
 
 @pytest.fixture(scope="session")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:

@@ -20,20 +20,6 @@ EVERY_S = 5.0
 # At the beginning pools fill and code is compiled: that is no growth.
 WARM_SHARE = 0.25
 
-# PID 1 of the dev container is the agent; the pod's name is in its environment.
-_AGENT = """
-import os, sys
-for pid in filter(str.isdigit, os.listdir("/proc")):
-    try:
-        status = open(f"/proc/{pid}/status").read()
-        first = open(f"/proc/{pid}/environ", "rb").read().split(b"\\0")
-    except OSError:
-        continue
-    names = status.partition("NSpid:")[2].split("\\n")[0].split()
-    if len(names) > 1 and names[-1] == "1" and f"HOSTNAME={sys.argv[1]}".encode() in first:
-        print(status.partition("VmRSS:")[2].split()[0], len(os.listdir(f"/proc/{pid}/fd")))
-"""
-
 
 @dataclass(slots=True)
 class Samples:
@@ -133,8 +119,8 @@ def look(setup: chaos.Setup, samples: dict[str, Samples], at_s: float) -> None:
     status = Path(f"/proc/{pid}/status").read_text()
     client = status.partition("VmRSS:")[2].split()[0], len(list(Path(f"/proc/{pid}/fd").iterdir()))
     pod = setup.session.event("stage-done", stage="dev pod")["text"].split()[0]
-    agent = setup.node.run("exec", "--name", setup.node.name, "--", "python3", "-c", _AGENT, pod)
-    for of, figures in (("client", client), ("agent", agent.split())):
+    found = setup.node.first_process(pod)
+    for of, figures in (("client", client), ("agent", (found.memory, found.descriptors))):
         for what, figure in zip(("memory", "descriptors"), figures, strict=True):
             samples[f"{of}, {what}"].values.append((at_s, float(figure)))
 
