@@ -93,6 +93,30 @@ def test_the_service_answers_on_the_way_in_and_out(
     assert rest.count("FAILED") <= 2, rest[-2000:]
 
 
+def test_the_original_is_kept_and_answers_while_the_process_is_away(
+    node: Node, namespace: str, towline: Towline, api: Path
+) -> None:
+    """It was told to be at 0."""
+    server = api / "server.py"
+    server.write_text(server.read_text().replace('lambda: "ok"', 'lambda: "edited"'))
+    towline.manifest("holdFor: 2s\n" + MANIFEST)
+    session = towline.up("api", "--mode", "sync", "--original", "keep").serving()
+    told = session.event("stage-done", stage="takeover")["text"]
+    assert told == (
+        "port 8000 of the dev pod answers · Service api leads here, the original stays up; open "
+        "connections stay where they are"
+    )
+    wait_until("the dev pod", lambda: answer(node, namespace) == "edited")
+    assert node.get("-n", namespace, "deploy", "api")["status"]["readyReplicas"] == 1
+    good = server.read_text()
+    server.write_text("raise SystemExit('broken')\n")
+    wait_until("the original", lambda: answer(node, namespace) == "ok")
+    server.write_text(good)
+    wait_until("the dev pod again", lambda: answer(node, namespace) == "edited")
+    assert session.end() == 130
+    assert answer(node, namespace) == "ok"
+
+
 def test_after_a_sleep_beyond_keep_for_the_files_come_first_then_the_command(
     node: Node, namespace: str, towline: Towline, api: Path
 ) -> None:

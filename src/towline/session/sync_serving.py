@@ -214,7 +214,7 @@ class SyncServing(Standing):
     async def _hold_ports(self) -> None:
         """Before the command is ended: its ports are the agent's the moment it leaves them."""
         current = self._link.current
-        if current is None or self._plan.handover is Handover.EXCLUSIVE or self._record.is_kept:
+        if current is None or self._plan.handover is Handover.EXCLUSIVE:
             return
         with suppress(ConnectionLost, TowlineError):
             await current.ssh.control.route(

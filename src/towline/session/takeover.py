@@ -283,7 +283,9 @@ async def give_back(
         left_ports: of the dev container, which a process there has left or will leave.
     """
     if record.is_kept:
-        await _give_back_kept(api, record, current, process_runs=process_runs)
+        await _give_back_kept(
+            api, record, current, process_runs=process_runs, left_ports=left_ports
+        )
         return
     if current is not None and not process_runs:
         with suppress(ConnectionLost, TowlineError):
@@ -301,7 +303,7 @@ async def give_back(
     if current is None:
         return
     with suppress(ConnectionLost, TowlineError):
-        targets = await _original_addresses(api, record)
+        targets = await original_at(api, record)
         if targets:
             await current.ssh.control.route("pass", to=targets)
         # Nobody waits for the Services to follow: until the nodes have, the agent passes
@@ -310,7 +312,12 @@ async def give_back(
 
 
 async def _give_back_kept(
-    api: Api, record: Record, current: Connection | None, *, process_runs: bool
+    api: Api,
+    record: Record,
+    current: Connection | None,
+    *,
+    process_runs: bool,
+    left_ports: Iterable[int],
 ) -> None:
     """The Services lead to the original again; what still comes to the agent does, too.
 
@@ -320,6 +327,10 @@ async def _give_back_kept(
     async def pass_on() -> None:
         if current is not None:
             with suppress(ConnectionLost, TowlineError):
+                if ports := tuple(left_ports):
+                    # A process there has left them to the agent, which holds what comes.
+                    await current.ssh.control.route("hold", hold_for_s=_ENDPOINTS_S, listen=ports)
+                    await current.ssh.control.route("pass", to=await original_at(api, record))
                 await current.ssh.control.gate(is_open=False)
 
     if not process_runs:
@@ -328,7 +339,7 @@ async def _give_back_kept(
     await pass_on()
 
 
-async def _original_addresses(api: Api, record: Record) -> dict[int, list[str]]:
+async def original_at(api: Api, record: Record) -> dict[int, list[str]]:
     """host:port of the original's ready pods, by remote port."""
     found = await api.get(record.kind.resource, record.workload)
     labels = f"{selector_text(found['spec']['selector'])},!towline.dev/session"
