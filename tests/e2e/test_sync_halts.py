@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import shutil
 
 import pytest
 
@@ -26,8 +24,9 @@ def test_many_deletions_stop_the_sync_until_somebody_says_how_to_go_on(towline: 
     towline.manifest(MANIFEST)
     notes = towline.folder / "notes"
     for number in range(FILES):
-        (notes / f"{number % 6}").mkdir(parents=True, exist_ok=True)
-        (notes / f"{number % 6}/{number}").write_text(f"note {number}\n")
+        folder = notes / ("old" if number < 40 else "new")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{number}").write_text(f"note {number}\n")
     session = towline.up("api", "--mode", "sync")
     session.event("stage-done", stage="sync")
 
@@ -43,22 +42,20 @@ def test_many_deletions_stop_the_sync_until_somebody_says_how_to_go_on(towline: 
     wait_until("the first sync", lambda: "in step" in sync())
     shown = sync("api").splitlines()
     assert shown[0] == f"api · {notes} ↔ /notes"
-    assert shown[1] == f"  in step, {FILES + 6} paths"
+    assert shown[1] == f"  in step, {FILES + 2} paths"
 
     # Deleted on the laptop, as by an accident: it stops, says so, and the container has all.
+    # At once: deletions that come in portions, on a busy machine, are not that many each.
     kept = towline.folder / "kept"
-    shutil.copytree(notes, kept)
-    for number in range(4):
-        shutil.rmtree(notes / str(number))
+    (notes / "old").rename(kept)
 
     def warnings() -> list[str]:
         return [each["text"] for each in list(session.events) if each["event"] == "warned"]
 
-    # It stops at the first that are too many: 31, or what is gone when it looks.
-    stopped = f" of {FILES} files were deleted on the laptop"
+    stopped = "40 of 60 files were deleted on the laptop"
     warned = wait_until("the stop", lambda: next((w for w in warnings() if stopped in w), None))
     assert "`towline sync resume [--accept-deletions]`" in warned
-    assert re.search(rf"^  stopped     many-deletions, laptop: \d+{stopped}$", sync(), re.MULTILINE)
+    assert f"  stopped     many-deletions, laptop: {stopped}" in sync().splitlines()
     assert in_container() == FILES
 
     # Without another word, and with the files still gone, it stops again.
@@ -66,14 +63,13 @@ def test_many_deletions_stop_the_sync_until_somebody_says_how_to_go_on(towline: 
     wait_until("the second stop", lambda: "stopped" in sync())
     assert in_container() == FILES
     # Put right, it goes on, and nothing was lost.
-    shutil.copytree(kept, notes, dirs_exist_ok=True)
+    kept.rename(notes / "old")
     sync("resume", "api")
     wait_until("all in step", lambda: "in step" in sync() and "stopped" not in sync())
     assert in_container() == FILES
 
     # Meant as it is: gone on the other side, too.
-    for number in range(4):
-        shutil.rmtree(notes / str(number))
+    (notes / "old").rename(kept)
     wait_until("the third stop", lambda: "many-deletions" in sync("-o", "json"))
     halts = json.loads(sync("-o", "json"))["folders"][0]["halts"]
     assert [(each["reason"], each["side"]) for each in halts] == [("many-deletions", "laptop")]

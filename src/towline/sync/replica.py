@@ -181,7 +181,7 @@ class Replica:
 
 
 class Receiving:
-    """One file that comes in pieces; `finish` says whether it is whole."""
+    """One file that comes in pieces."""
 
     def __init__(
         self,
@@ -219,21 +219,29 @@ class Receiving:
         while view:
             view = view[os.write(self._fd, view) :]
 
-    def finish(self) -> bool:
-        """Close it; one that is not whole is removed."""
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it came, and as it was to be."""
+        return self._left == 0 and self._hash.digest() == self._staged.entry.digest
+
+    def finish(self) -> None:
+        """Flush one that is whole to the disk, and keep it to be used; from any thread.
+
+        Raises:
+            OSError: it could not be flushed, and is removed.
+        """
         entry = self._staged.entry
-        is_whole = self._left == 0 and self._hash.digest() == entry.digest
         try:
-            if is_whole:
-                os.fchmod(self._fd, permissions(0o644, executable=entry.executable))
-                # Without it a power cut may leave an empty file in place of a user's; in
-                # the container nothing is synced to disk, since the laptop has it all.
-                os.fdatasync(self._fd) if hasattr(os, "fdatasync") else os.fsync(self._fd)
-                os.utime(self._fd, ns=(entry.mtime_ns, entry.mtime_ns))
-        finally:
-            self._close()
-        (self._keep if is_whole else self._drop)()
-        return is_whole
+            os.fchmod(self._fd, permissions(0o644, executable=entry.executable))
+            # Without it a power cut may leave an empty file in place of a user's; in the
+            # container nothing is synced to disk, since the laptop has it all.
+            os.fdatasync(self._fd) if hasattr(os, "fdatasync") else os.fsync(self._fd)
+            os.utime(self._fd, ns=(entry.mtime_ns, entry.mtime_ns))
+        except OSError:
+            self.give_up()
+            raise
+        self._close()
+        self._keep()
 
     def give_up(self) -> None:
         """Remove it."""

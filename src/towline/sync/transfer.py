@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+from towline._kit.tasks import finish
 from towline.sync import delta
 from towline.sync.delta import Base
 from towline.sync.model import Entry, Kind, parent
@@ -23,6 +26,10 @@ _BLOCK_BYTES = 256 << 10
 # What is fetched is written by a thread in portions, since each takes a turn of the loop.
 _PORTION_BYTES = 1 << 20
 _PORTION_PIECES = 512
+# A flush waits for the disk and not for the CPU, and the disk does several in one: of an
+# `npm install` 1,600 files took 19 s one after the other, 1,000 took 4.4 s so.
+_FLUSHED_AT_ONCE = 16
+_FLUSHED_AHEAD = 64
 # Room is asked for before the first byte of more than this.
 _ASKS_ROOM_BYTES = 1 << 20
 # What is staged before anything is renamed; a branch switch of 3,000 files is one batch.
@@ -173,6 +180,8 @@ class Fetching:
         self._bases = bases
         self._now: Receiving | None = None
         self._at = -1
+        self._flushing: deque[tuple[bytes, Future[None]]] = deque()
+        self._threads = ThreadPoolExecutor(_FLUSHED_AT_ONCE, "sync: flush")
         self.reasons: dict[bytes, str] = {}
 
     def take(self, pieces: Iterable[tuple[int, Piece]]) -> None:
@@ -200,8 +209,31 @@ class Fetching:
 
     def _end(self, path: bytes) -> None:
         receiving, self._now = self._now, None
-        if receiving is not None and not receiving.finish():
+        if receiving is None:
+            return
+        if not receiving.is_whole:
+            receiving.give_up()
             self.reasons.setdefault(path, "changed meanwhile")
+            return
+        self._flushing.append((path, self._threads.submit(receiving.finish)))
+        if len(self._flushing) > _FLUSHED_AHEAD:
+            self._flushed()
+
+    def _flushed(self) -> None:
+        path, flushing = self._flushing.popleft()
+        try:
+            flushing.result()
+        except OSError as error:
+            self.reasons[path] = error.strerror or str(error)
+
+    def settle(self) -> None:
+        """Wait until all that came is on the disk; blocking."""
+        while self._flushing:
+            self._flushed()
+
+    def close(self) -> None:
+        """Give the threads back, once they have done what they have."""
+        self._threads.shutdown()
 
     def _fail(self, path: bytes, error: OSError) -> None:
         self.reasons[path] = error.strerror or str(error)
@@ -228,13 +260,17 @@ async def stage_here(
     fetching = Fetching(wanted, replica, bases)
     portion: list[tuple[int, Piece]] = []
     size = 0
-    async for number, piece in remote.fetch(wanted, bases):
-        portion.append((number, piece))
-        size += len(piece or b"")
-        if size >= _PORTION_BYTES or len(portion) >= _PORTION_PIECES:
-            await asyncio.to_thread(fetching.take, portion)
-            portion, size = [], 0
-    await asyncio.to_thread(fetching.take, portion)
+    try:
+        async for number, piece in remote.fetch(wanted, bases):
+            portion.append((number, piece))
+            size += len(piece or b"")
+            if size >= _PORTION_BYTES or len(portion) >= _PORTION_PIECES:
+                await asyncio.to_thread(fetching.take, portion)
+                portion, size = [], 0
+        await asyncio.to_thread(fetching.take, portion)
+        await asyncio.to_thread(fetching.settle)
+    finally:
+        await finish(asyncio.to_thread(fetching.close))
     return fetching.reasons
 
 
