@@ -325,7 +325,7 @@ class Typing:
         with suppress(AssertionError):
             wait_until("all lines", lambda: len(self._heard()) >= len(wanted), within_s=60)
         heard = self._heard()
-        self._process.send_signal(signal.SIGHUP)
+        self._process.terminate()
         self._process.wait(30)
         os.close(self._near)
         self._threads[0].join(10)
