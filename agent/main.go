@@ -1,7 +1,7 @@
 // Command agent runs as the first process of the dev container: it carries the
 // tunnels between the pod and the laptop, runs commands, and keeps the gate. With
 // -guard it watches over a session from a pod of its own instead; with -prepare it fills
-// the dev pod's folders before that and ends.
+// the dev pod's folders before that and ends, with -install it copies itself there.
 package main
 
 import (
@@ -29,6 +29,7 @@ func main() {
 	flag.StringVar(&settings.Lease, "lease", "", "the `name` of the session's lease")
 	flag.DurationVar(&settings.GiveBackAfter, "give-back-after", 2*time.Minute, "let the original serve again")
 	flag.DurationVar(&settings.KeepFor, "keep-for", 10*time.Minute, "end the session")
+	installed := flag.String("install", "", "copy this program to `path`, and end")
 	task := flag.String("prepare", "", "fill folders and put files in place as this `JSON` says, and end")
 	flag.BoolVar(&settings.OriginalIsKept, "original-is-kept", false, "see to it that Services lead to a ready pod")
 	flag.Parse()
@@ -38,6 +39,9 @@ func main() {
 	}
 	if *task != "" {
 		run = func() error { return prepare.Run(*task, os.Stderr) }
+	}
+	if *installed != "" {
+		run = func() error { return prepare.Install(*installed) }
 	}
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "towline agent:", err)

@@ -271,3 +271,24 @@ async def test_files_of_more_than_four_gigabytes(agent: Agent, pair: Pair) -> No
                 return file.read(10) == b"one change"
 
         await pair.until(has_it, within_s=400)
+
+
+@LARGE
+@pytest.mark.timeout(1800)
+async def test_a_tree_of_ten_gigabytes(agent: Agent, pair: Pair) -> None:
+    """2,000 files of 5 MiB, more than is ever staged at once; the agent stays small."""
+    count, size = 2000, 5 << 20
+    for number in range(count):
+        path = write(pair.laptop, f"d{number % 40}/f{number}", f"{number}")
+        os.truncate(path, size)
+    async with syncing(agent, pair, waits=False, compression=False):
+        await pair.told.seen(InStep, within_s=1500)
+        for number in range(count):
+            path = pair.container / f"d{number % 40}/f{number}"
+            assert path.stat().st_size == size
+            with path.open("rb") as file:
+                assert file.read(16).rstrip(b"\0") == f"{number}".encode()
+        status = Path(f"/proc/{agent.process.pid}/status").read_text()
+        peak_kib = int(status.partition("VmHWM:")[2].split()[0])
+        print(f"agent, at most: {peak_kib / 1024:.0f} MiB")
+        assert peak_kib < 100 * 1024

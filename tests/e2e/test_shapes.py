@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from typing import Any
 
@@ -59,6 +60,34 @@ def test_a_scratch_image_with_an_arbitrary_user_and_a_read_only_root(
     assert "sh" in ran.stderr
     assert session.end() == 130
     assert "uid: 1234567" in node.ask(elsewhere.namespace, "tiny")
+    given_back(node, elsewhere, before)
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "sync"])
+def test_the_agent_comes_from_an_image_where_that_is_wanted(
+    node: Node, elsewhere: Towline, mode: str
+) -> None:
+    """No ConfigMap has it; guard, dev pod and what fills its folders all run the image's."""
+    name, archive = "towline.local/agent:1", str(elsewhere.folder / "agent.tar")
+    done = elsewhere.run("agent-image", archive, "--name", name)
+    assert done.returncode == 0, done.stderr
+    node.run("load", archive, "--name", node.name)
+    spec = pod_spec(PYTHON_IMAGE, command=_PYTHON_SERVER)
+    start(node, elsewhere, workload("Deployment", "web", spec), service("web"))
+    before = dump(node, elsewhere.namespace)
+    entry = {"mode": "sync", "sync": ["site:/site"], "workdir": "/site", "command": _PYTHON_SERVER}
+    (elsewhere.folder / "site").mkdir()
+    (elsewhere.folder / "site" / "index.html").write_text("from the laptop")
+    text = here("web") if mode == "hybrid" else json.dumps({"dev": {"web": entry}})
+    elsewhere.manifest(json.dumps({"agent": {"image": name}, **json.loads(text)}))
+    session = elsewhere.up("web").serving()
+    wanted = HERE if mode == "hybrid" else "from the laptop"
+    wait_until("here", lambda: wanted in node.ask(elsewhere.namespace, "web"))
+    for each in node.get("-n", elsewhere.namespace, "configmaps")["items"]:
+        assert each["metadata"].get("labels", {}).get("towline.dev/kind") != "piece"
+    guard = f"deploy/towline-guard-{session.id}"
+    node.kubectl("-n", elsewhere.namespace, "wait", "--for=condition=Available", guard)
+    assert session.end() == 130
     given_back(node, elsewhere, before)
 
 

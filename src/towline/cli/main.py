@@ -28,6 +28,7 @@ _COMMANDS = {
     "schema": ("manifest", "Print the manifest's JSON Schema."),
     "doctor": ("doctor", "Check what `up` needs, and say what to do."),
     "sandbox": ("sandbox", "Run a small Kubernetes of its own on this machine (Linux, root)."),
+    "agent-image": ("agent_image", "Write the agent as an image (for `agent.image`)."),
     "completion": ("completion", "Print the completion script for a shell."),
     "version": ("version", "Print the versions of Towline and its agent."),
 }

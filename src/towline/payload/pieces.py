@@ -21,6 +21,8 @@ ARCHITECTURES = ("amd64", "arm64")
 # A ConfigMap holds 1 MiB (1,048,576 bytes) in all, its keys included.
 PIECE_BYTES = 1_000_000
 LABEL_KIND = "towline.dev/kind"
+# In the images that `towline agent-image` writes.
+AGENT_IN_IMAGE = "/agent"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,11 +113,32 @@ def verify(found: JsonObject, piece: Piece) -> None:
 
 
 def volume(parts: Iterable[Piece], *, name: str) -> JsonObject:
-    """The projected volume that shows all pieces in one folder."""
+    """The projected volume that shows all pieces in one folder; without any, an empty one."""
     sources = [
         {"configMap": {"name": p.name, "items": [{"key": p.key, "path": p.key}]}} for p in parts
     ]
+    if not sources:
+        return {"name": name, "emptyDir": {}}
     return {"name": name, "projected": {"defaultMode": 0o555, "sources": sources}}
+
+
+def image_container(image: str, *, like: JsonObject, folder: str, volume: str) -> JsonObject:
+    """The init container that puts an image's agent where the starter would be.
+
+    Args:
+        like: the container that runs it, with whose rights and limits it is copied.
+        folder: where the volume of `volume()` is mounted.
+    """
+    kept = {k: like[k] for k in ("securityContext", "resources") if like.get(k)}
+    return {
+        "name": "towline-agent",
+        "image": image,
+        "command": [AGENT_IN_IMAGE],
+        "args": ["-install", f"{folder}/starter"],
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [{"name": volume, "mountPath": folder}],
+        **kept,
+    }
 
 
 @dataclass(frozen=True, slots=True)

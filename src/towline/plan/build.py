@@ -330,11 +330,11 @@ def _actions(
             ActionKind.WRITE_RECORD, "configmaps", names.record,
             f"write the record: ConfigMap {names.record}", f"delete ConfigMap {names.record}",
         ),
-        action(
+        *([action(
             ActionKind.SHARE_PIECES, "configmaps", "",
             f"share the agent: {len(pieces)} ConfigMaps {', '.join(pieces)}",
             "the garbage collector removes them with their last session", pieces=pieces,
-        ),
+        )] if pieces else []),
         action(
             ActionKind.CREATE_SECRET, "secrets", names.secret,
             f"create Secret {names.secret}: this session's keys", f"delete Secret {names.secret}",

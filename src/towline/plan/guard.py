@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from towline._kit.objects import JsonObject
 from towline.manifest.model import Original, Settings
-from towline.payload.pieces import Piece, volume
+from towline.payload.pieces import Piece, image_container, volume
 from towline.plan.model import MANAGED_BY, Kind, Names
 
 LABEL_GUARD = "towline.dev/guard"
@@ -135,6 +135,10 @@ def _pod(
     for key in ("imagePullPolicy", "securityContext"):
         if source.get(key):
             made[key] = source[key]
+    first = []
+    if (image := settings.agent_image) is not None:
+        folder = f"{_FOLDER}/boot"
+        first = [image_container(image, like=made, folder=folder, volume=_BOOT)]
     return {
         **taken,
         "nodeSelector": {**(original.get("nodeSelector") or {}), "kubernetes.io/arch": arch},
@@ -143,6 +147,7 @@ def _pod(
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": 2,
         "securityContext": security,
+        **({"initContainers": first} if first else {}),
         "containers": [made],
         "volumes": [volume(parts, name=_BOOT), {"name": _RUN, "emptyDir": {}}],
     }

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from towline._kit.objects import JsonObject, mutable
 from towline.manifest.model import Entry, InitContainers, Mode, Original
-from towline.payload.pieces import Piece, volume
+from towline.payload.pieces import Piece, image_container, volume
 from towline.plan.folders import claim_name, image_user, lay_sync_over, variable_key
 from towline.plan.keep import GRACE_S, labels_left
 from towline.plan.model import LABEL_SESSION, MANAGED_BY, AgentPorts, Kind, Names, Observed
@@ -69,6 +69,10 @@ def dev_workload(
             secret=names.secret,
             uid=image_user(observed.pods, container),
         )
+    if (image := entry.settings.agent_image) is not None:
+        # Before all others: what prepares the folders runs it.
+        boot = image_container(image, like=held, folder=f"{FOLDER}/boot", volume=_BOOT)
+        spec["initContainers"] = [boot, *(spec.get("initContainers") or [])]
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",

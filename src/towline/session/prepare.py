@@ -60,7 +60,8 @@ class Prepared:
 def plan_for(entry: Entry, observed: Observed, *, wants_guard: bool = True) -> Prepared:
     """The plan of one `up`, with a session of its own."""
     arch = observed.arch or entry.node_selector.get("kubernetes.io/arch") or _GUESSED_ARCH
-    parts = installed().pieces(arch)
+    # An image brings the agent along.
+    parts = () if entry.settings.agent_image is not None else installed().pieces(arch)
     plan = build_plan(
         entry,
         observed,

@@ -105,6 +105,24 @@ def test_the_dev_pod_is_the_original_with_another_command(tmp_path: Path) -> Non
     assert spec["securityContext"] == {"runAsNonRoot": True}
 
 
+def test_an_image_brings_the_agent_where_that_is_wanted(tmp_path: Path) -> None:
+    wanted = entry(tmp_path)
+    wanted = replace(wanted, settings=replace(wanted.settings, agent_image="agents:1"))
+    observed = Observed(
+        context="c", namespace="n", kind=Kind.DEPLOYMENT, workload=deployment(), services=(SERVICE,)
+    )
+    plan = build_plan(wanted, observed, session="5e551011", owner=ME, parts=(), arch="amd64")
+    assert ActionKind.SHARE_PIECES not in {action.kind for action in plan.actions}
+    guard = next(each for each in plan.guard if each["kind"] == "Deployment")
+    for made in (plan.dev_workload, guard):
+        spec = made["spec"]["template"]["spec"]
+        first = spec["initContainers"][0]
+        assert (first["image"], first["command"]) == ("agents:1", ["/agent"])
+        mount = first["volumeMounts"][0]
+        assert first["args"] == ["-install", *spec["containers"][0]["command"]]
+        assert {"name": mount["name"], "emptyDir": {}} in spec["volumes"]
+
+
 def test_controllers_labels_are_not_copied(tmp_path: Path) -> None:
     plan = plan_of(entry(tmp_path), deployment())
     labels = plan.dev_workload["spec"]["template"]["metadata"]["labels"]
