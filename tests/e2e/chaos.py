@@ -139,14 +139,17 @@ def session_over_a_bad_network(
     peer = {"apiVersion": "v1", "kind": "Pod", "spec": spec,
             "metadata": {"name": "chaos-peer", "labels": {"app": "chaos-peer"}}}  # fmt: skip
     try:
-        node.apply(peer, service("chaos-peer"), namespace=namespace)
+        # With an address of its own it would be in the variables of whichever pods start now.
+        headless = service("chaos-peer")
+        headless["spec"]["clusterIP"] = "None"
+        node.apply(peer, headless, namespace=namespace)
         node.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/chaos-peer",
                      "--timeout=60s")  # fmt: skip
         cluster["server"] = f"https://127.0.0.1:{network.port}"
         person = through(towline, config, folder)
         local, forward = free_port(), free_port()
         entry = {"mode": "hybrid", "reverse": [f"3000:{local}"],
-                 "forward": [f"{forward}:chaos-peer:80"],
+                 "forward": [f"{forward}:chaos-peer:8080"],
                  "command": [sys.executable, "-c", _SERVER, str(local)]}  # fmt: skip
         person.manifest(json.dumps({"names": "off", "dev": {"frontend": entry}}))
         session = person.up("frontend").serving()
