@@ -397,6 +397,14 @@ def connect(port: int) -> socket.socket:
     return made
 
 
+def is_answered(address: str, port: int) -> bool:
+    try:
+        first_bytes(lambda: socket.create_connection((address, port), 10), 1)
+    except OSError:
+        return False
+    return True
+
+
 def first_bytes(dial: Dial, count: int) -> list[float]:
     found = []
     for _ in range(count):
@@ -622,6 +630,8 @@ def through_a_name(folder: Path, environ: dict[str, str], table: Table) -> None:
     found = subprocess.run(words, cwd=folder, env=environ, capture_output=True, text=True)
     address = found.stdout.split()[0]
     named, forward = [], []
+    # The node may not know that Service's endpoint yet.
+    wait_for(lambda: is_answered(address, 9000), "the name's Service", within_s=30)
     try:
         for _ in range(4):
             named += first_bytes(lambda: socket.create_connection((address, 9000), 10), 50)
