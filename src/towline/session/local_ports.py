@@ -10,8 +10,6 @@ which refuses whoever comes between the two.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 from towline._kit.objects import JsonObject
@@ -147,12 +145,3 @@ class LocalPorts:
             raise TowlineError("a session of another version") from error
         answer: JsonObject = {"way": asdict(way)}
         return WithSockets(answer, forward.sockets) if is_same else answer
-
-
-@contextmanager
-def closing(ports: LocalPorts) -> Iterator[LocalPorts]:
-    """Its sockets are closed after the block."""
-    try:
-        yield ports
-    finally:
-        ports.close()

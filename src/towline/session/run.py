@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
+from contextlib import closing
 from dataclasses import replace
 
 from towline._kit.moments import time_text
@@ -21,7 +22,7 @@ from towline.session.anew import Anew
 from towline.session.around import around
 from towline.session.control_socket import Answer, answering
 from towline.session.events import Applied, Began, Events, StageDone, Warned
-from towline.session.local_ports import LocalPorts, closing
+from towline.session.local_ports import LocalPorts
 from towline.session.options import Options
 from towline.session.plain_ssh import identity, ssh_port
 from towline.session.prepare import check_folder, confirm, prepare

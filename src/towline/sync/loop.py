@@ -209,9 +209,16 @@ async def _with_rules(
             if (text := watches_text(folders, watches_allowed())) is not None:
                 note(text)
             try:
-                loop = _Loop(tree=tree, remote=remote, store=store, told=told, resume=resume)
-                loop.dirty, loop.news = dirty, news
-                loop.rescan_s, loop.tells_each = folder.rescan_s, folder.tells_each
+                loop = _Loop(
+                    folder,
+                    tree=tree,
+                    remote=remote,
+                    store=store,
+                    told=told,
+                    resume=resume,
+                    dirty=dirty,
+                    news=news,
+                )
                 await loop.run()
             finally:
                 store.close()
@@ -238,11 +245,26 @@ class _Outcome:
 
 
 class _Loop:
-    """One pair of folders, as long as its channel and its rules last."""
+    """One pair of folders, as long as its channel and its rules last.
+
+    Args:
+        dirty: what the watches said has changed; emptied by each pass.
+        news: set whenever there is more in it.
+    """
 
     def __init__(
-        self, *, tree: LaptopTree, remote: Remote, store: Store, told: Told, resume: Resume
+        self,
+        folder: SyncedFolder,
+        *,
+        tree: LaptopTree,
+        remote: Remote,
+        store: Store,
+        told: Told,
+        resume: Resume,
+        dirty: set[bytes],
+        news: asyncio.Event,
     ) -> None:
+        self._rescan_s, self._tells_each = folder.rescan_s, folder.tells_each
         self._tree, self._remote, self._store = tree, remote, store
         self._told, self._resume = told, resume
         self._place = tree.place
@@ -260,9 +282,7 @@ class _Loop:
         self._complaints = 0
         self._counted: Counted | None = None
         self._deleted_at = 0.0
-        self.dirty: set[bytes] = set()
-        self.news = asyncio.Event()
-        self.rescan_s, self.tells_each = 300.0, False
+        self._dirty, self._news = dirty, news
 
     async def run(self) -> None:
         found, why = await asyncio.to_thread(self._store.load, self._incarnation)
@@ -273,7 +293,7 @@ class _Loop:
         rescan_at = self._next_rescan()
         while True:
             started = time.monotonic()
-            self.news.clear()
+            self._news.clear()
             outcome = await self._pass()
             self._count_all()
             has_changed = outcome.in_container or outcome.on_laptop
@@ -287,18 +307,18 @@ class _Loop:
                 timeout_s = _UNSTABLE_AGAIN_S
             try:
                 async with asyncio.timeout(timeout_s):
-                    await self.news.wait()
+                    await self._news.wait()
             except TimeoutError:
                 self._needs_all = True
-                self.dirty |= self._tree.unstable
+                self._dirty |= self._tree.unstable
                 self._tree.unstable.clear()
                 if time.monotonic() >= rescan_at:
-                    self.dirty.add(b"")
+                    self._dirty.add(b"")
                     await self._remote.rescan()
                     rescan_at = self._next_rescan()
 
     def _next_rescan(self) -> float:
-        return time.monotonic() + self.rescan_s if self.rescan_s > 0 else math.inf
+        return time.monotonic() + self._rescan_s if self._rescan_s > 0 else math.inf
 
     def _tell(self, outcome: _Outcome, seconds: float) -> None:
         self._told(
@@ -333,7 +353,7 @@ class _Loop:
             self._told(Stopped(halts=merge.halts))
             self._is_told = False
             await self._resume.wait()
-            self.dirty.add(b"")
+            self._dirty.add(b"")
             await self._look()
             self._needs_all = True
             merge = await self._merged(accepts=self._resume.accepts_deletions)
@@ -367,7 +387,7 @@ class _Loop:
 
     async def _look(self) -> None:
         """Look at what may have changed on the laptop."""
-        paths, watched = set(self.dirty), self.dirty
+        paths, watched = set(self._dirty), self._dirty
         watched.clear()
         if any(is_rules(path) for path in paths):
             raise _RulesChanged
@@ -525,7 +545,7 @@ class _Loop:
             if status == Status.DONE:
                 done.append(change)
                 outcome.settled[change.path] = change.new
-                if self.tells_each:
+                if self._tells_each:
                     gone = change.new is None
                     self._told(Went(path=shown(change.path), side=side, is_gone=gone))
             elif status == Status.HOLDS:
@@ -542,7 +562,7 @@ class _Loop:
 
     def _not_done(self, path: bytes, side: str, status: int, text: str, outcome: _Outcome) -> None:
         self._needs_all = True
-        self.dirty.add(path)
+        self._dirty.add(path)
         if status == Status.FAILED and "while it was sent" not in text:
             self._failed[(side, path)] = text
             if self._failed_before.get((side, path)) != text:
