@@ -197,7 +197,7 @@ func readAnswer(from io.Reader) (int, []byte, error) {
 		return 0, nil, errNotHTTP
 	}
 	code, err := strconv.Atoi(fields[1])
-	if err != nil {
+	if err != nil || code < 100 || code > 999 {
 		return 0, nil, errNotHTTP
 	}
 	length := -1
