@@ -533,7 +533,7 @@ def run(setup: Setup, faults: list[Fault], loads: list[Load], *, repeated: int =
         losses: list[Lost] = []
         stack.callback(lambda: losses.extend(load.end() for load in loads))
         for row in rows:
-            for _ in range(repeated):
+            for _ in range(times(row.fault, repeated)):
                 inflict(setup, row.fault, row)
     for row in rows:
         row.restarted = setup.count("command-started") - starts
@@ -542,6 +542,11 @@ def run(setup: Setup, faults: list[Fault], loads: list[Load], *, repeated: int =
             row.lost.connections += lost.connections
             row.lost.note = row.lost.note or lost.note
     return rows
+
+
+def times(fault: Fault, repeated: int) -> int:
+    """How often to inflict it: once what takes minutes."""
+    return 1 if fault.lasts_s >= 60 else repeated
 
 
 def table(rows: list[Row]) -> str:

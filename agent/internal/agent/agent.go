@@ -45,11 +45,12 @@ type Agent struct {
 	boot    string
 	started time.Time
 
-	gate    *gate.Gate
-	lines   *line.Server
-	reverse *tunnel.Reverse
-	events  *control.Events
-	ssh     *sshd.Server
+	gate      *gate.Gate
+	lines     *line.Server
+	reverse   *tunnel.Reverse
+	events    *control.Events
+	listeners *listeners
+	ssh       *sshd.Server
 }
 
 // New makes an agent that listens on nothing yet.
@@ -62,6 +63,7 @@ func New(session *config.Session) (*Agent, error) {
 		}
 	}
 	a := &Agent{session: session, boot: line.Boot(), started: time.Now(), events: &control.Events{}}
+	a.listeners = &listeners{events: a.events}
 	budget := tunnel.NewBudget(memory.Tune())
 	a.gate = gate.New(session.Gate.Path, time.Duration(session.CarrierLostShut), func(open bool) {
 		a.events.Emit(gateEvent{"gate", open})

@@ -51,7 +51,7 @@ func (m *methods) Call(method string, raw json.RawMessage) (any, error) {
 	case "route":
 		return m.route(raw)
 	case "listening":
-		return map[string]any{"ports": listening()}, nil
+		return map[string]any{"ports": m.listeners.watch()}, nil
 	case "status":
 		return m.status(), nil
 	}

@@ -14,7 +14,7 @@ import (
 // lineAtMost bytes for one request: `route` with many addresses is the longest.
 const lineAtMost = 1 << 20
 
-// eventsWaiting for a client that does not read; then they are dropped, since
+// eventsWaiting for a client that does not read; then the oldest are dropped, since
 // each tells a state that the next one tells anew.
 const eventsWaiting = 64
 
@@ -131,9 +131,16 @@ func (e *Events) Emit(event any) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, waiting := range e.channel {
-		select {
-		case waiting <- event:
-		default:
+		for sent := false; !sent; {
+			select {
+			case waiting <- event:
+				sent = true
+			default:
+				select {
+				case <-waiting:
+				default:
+				}
+			}
 		}
 	}
 }

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from towline.tunnels.forward import Forward
 
 _RETRY_S = 0.5
-# The agent's table of sockets is a round trip away: often until the process is there.
+# The agent tells of ports of its own accord: this is for those that are brought from here.
 _LOOK_EVERY_S, _LOOK_EVERY_OPEN_S = 0.2, 1.0
 _SIGNALLED = 128
 _DELETIONS = (Reason.ROOT_EMPTIED, Reason.MANY_DELETIONS)
@@ -59,6 +59,7 @@ class SyncServing(Standing):
     _state: SyncState
     _own_command: Command | None
     _uid: int
+    _listened_there: frozenset[int] = frozenset()
 
     async def serve(self, pod: DevPod, opened: list[Forward], observed: Observed) -> int:
         """Connect, bring the files, run the command, take over, wait for its end, give back."""
@@ -284,12 +285,16 @@ class SyncServing(Standing):
         routed = self._routed()
         there: frozenset[int] = frozenset()
         if routed:
-            await asyncio.sleep(_LOOK_EVERY_OPEN_S if self._keeper.is_open else _LOOK_EVERY_S)
             current = await self._link.get()
             try:
-                there = await current.ssh.control.listening()
+                there = await current.ssh.control.listening(
+                    unlike=self._listened_there,
+                    within_s=_LOOK_EVERY_OPEN_S if self._keeper.is_open else _LOOK_EVERY_S,
+                )
             except ConnectionLost:
                 return frozenset()
+            finally:
+                self._listened_there = there
         here = await listening_among(wanted - routed, host=self._entry.interface)
         return (there & routed) | here
 

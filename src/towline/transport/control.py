@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -45,12 +46,13 @@ class AgentError(TowlineError):
 class Control(asyncssh.SSHClientSession[bytes]):
     """The client's end of the control subsystem; requests may overlap."""
 
-    def __init__(self, on_event: Callable[[dict[str, Any]], None] | None = None) -> None:
+    def __init__(self) -> None:
         self._channel: asyncssh.SSHClientChannel[bytes] | None = None
         self._buffer = b""
         self._next_id = 1
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
-        self._on_event = on_event
+        self._listening: frozenset[int] | None = None
+        self._listening_moved = asyncio.Event()
 
     def connection_made(self, chan: asyncssh.SSHClientChannel[bytes]) -> None:
         self._channel = chan
@@ -65,8 +67,8 @@ class Control(asyncssh.SSHClientSession[bytes]):
 
     def _message(self, message: dict[str, Any]) -> None:
         if "event" in message:
-            if self._on_event is not None:
-                self._on_event(message)
+            if message["event"] == "listening":
+                self._note_listening(message)
             return
         future = self._waiting.pop(int(message["id"]), None)
         if future is None or future.done():
@@ -85,6 +87,7 @@ class Control(asyncssh.SSHClientSession[bytes]):
                 )
         self._waiting.clear()
         self._channel = None
+        self._listening_moved.set()
 
     async def request(self, method: str, **params: Any) -> dict[str, Any]:
         """Ask the agent; waits out a lost network (the line resumes).
@@ -159,10 +162,30 @@ class Control(asyncssh.SSHClientSession[bytes]):
         )
         return int(result.get("held") or 0)
 
-    async def listening(self) -> frozenset[int]:
-        """The TCP ports that somebody in the pod listens on for others."""
-        result = await self.request("listening")
-        return frozenset(int(port) for port in result["ports"])
+    async def listening(self, *, unlike: frozenset[int], within_s: float) -> frozenset[int]:
+        """The TCP ports that somebody in the pod listens on for others.
+
+        Waits until they are not `unlike`, `within_s` at most. The agent tells of changes by
+        itself: to look sends nothing.
+
+        Raises:
+            ConnectionLost: the connection is gone for good.
+        """
+        if self._listening is None:
+            self._note_listening(await self.request("listening"))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while self._channel is not None and self._listening == unlike:
+                    self._listening_moved.clear()
+                    await self._listening_moved.wait()
+        if self._channel is None:
+            raise ConnectionLost("the agent's control is closed")
+        assert self._listening is not None
+        return self._listening
+
+    def _note_listening(self, message: dict[str, Any]) -> None:
+        self._listening = frozenset(int(port) for port in message["ports"])
+        self._listening_moved.set()
 
     async def status(self) -> dict[str, Any]:
         """The agent's own figures, as docs/protocol.md has them."""

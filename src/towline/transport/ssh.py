@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -49,10 +49,10 @@ class SshSession:
         except (asyncssh.Error, OSError) as error:
             raise ConnectionLost(f"no channel to the agent: {error}") from error
 
-    async def open_control(self, on_event: Callable[[dict[str, Any]], None] | None = None) -> None:
+    async def open_control(self) -> None:
         """Open the control subsystem; `control` can be used from here on."""
         _, session = await self._connection.create_session(
-            lambda: Control(on_event), subsystem=SUBSYSTEM, encoding=None
+            Control, subsystem=SUBSYSTEM, encoding=None
         )
         assert isinstance(session, Control)
         self.control = session
