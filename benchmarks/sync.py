@@ -25,7 +25,7 @@ import urllib.request
 from abc import ABC, abstractmethod
 from pathlib import Path
 
-from run import NAMESPACE, ROOT, SANDBOX, TOWLINE, Cluster, Table, ms, results, wait_for
+from run import NAMESPACE, ROOT, SANDBOX, TOWLINE, Cluster, Table, cpu_s, ms, results, wait_for
 
 IMAGE = "towline.local/bench-peers:1"
 # Found by it in /proc: what the dev container runs.
@@ -554,11 +554,12 @@ def idle(tool: Tool) -> str | None:
     if not here:
         return None
     time.sleep(3)
-    before = [cpu_seconds(pid) for pid in here + there]
-    time.sleep(10)
-    used = [after - was for after, was in zip(map(cpu_seconds, here + there), before, strict=True)]
+    before, began = [cpu_s(pid) for pid in here + there], time.monotonic()
+    time.sleep(20)
+    over_s = time.monotonic() - began
+    used = [after - was for after, was in zip(map(cpu_s, here + there), before, strict=True)]
     return " / ".join(
-        f"{resident_mb(pid)} MB, {share * 10:.1f} %"
+        f"{resident_mb(pid)} MB, {share / over_s * 100:.2f} %"
         for pid, share in zip(here + there, used, strict=True)
     )
 
@@ -592,11 +593,6 @@ def size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return -1
-
-
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def resident_mb(pid: int) -> int:

@@ -27,6 +27,13 @@ def split_service(words: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
         before, command = (), words
     else:
         before, command = words[:1], words[1:]
+    options = [each for each in before[1:] if each.startswith("-")]
+    if options:
+        raise UsageError(
+            f"no such option: {options[0]}",
+            hint="the service's name is enough: the session is one of this machine's; a "
+            "command's own options stand behind `--`",
+        )
     if len(before) > 1:
         raise UsageError(f"one service at a time: {' '.join(before)}")
     return (before[0] if before else None), command

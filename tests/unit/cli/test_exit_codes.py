@@ -48,6 +48,7 @@ def towline(*words: str, cwd: Path, **environ: str) -> subprocess.CompletedProce
         (MANIFEST, ["down"], 4, "there is no kubeconfig"),
         (MANIFEST, ["plan"], 4, "there is no kubeconfig"),
         (MANIFEST, ["exec", "--", "true"], 2, "there is no session"),
+        (MANIFEST, ["exec", "front", "-n", "shop", "--", "true"], 2, "no such option: -n"),
         (MANIFEST, ["logs"], 2, "there is no session"),
     ],
 )
