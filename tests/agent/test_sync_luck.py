@@ -82,6 +82,32 @@ async def test_what_the_containers_user_may_not_do_is_told_and_the_rest_goes_on(
 
 
 @is_root
+async def test_what_is_below_a_folder_that_cannot_be_made_stays_away_with_it(
+    nobodys_agent: Agent, pair: Pair
+) -> None:
+    os.chown(pair.container, 65534, 65534)
+    theirs = pair.container / "roots"
+    theirs.mkdir()
+    names = [f"roots/new/d{number % 3}/f{number}" for number in range(30)]
+    for name in ("a", *names):
+        write(pair.laptop, name, "laptop's")
+    async with syncing(nobodys_agent, pair):
+        [in_step] = pair.told.of(InStep)
+        # The folder, three in it, and the files.
+        assert in_step.not_synced == 1 + 3 + 30
+        assert [each.path for each in pair.told.of(NotSynced)] == ["roots/new"]
+        # The same holds for what comes later, and is told once.
+        write(pair.laptop, "roots/later/f", "laptop's")
+        await pair.until(lambda: len(pair.told.of(NotSynced)) == 2)
+        write(pair.laptop, "a", "saved")
+        await pair.until(lambda: (pair.container / "a").read_text() == "saved")
+        assert [each.path for each in pair.told.of(NotSynced)] == ["roots/new", "roots/later"]
+        os.chown(theirs, 65534, 65534)
+        await pair.alike(within_s=30)
+        await pair.until(lambda: not pair.told.of(Counted)[-1].not_synced)
+
+
+@is_root
 async def test_a_file_that_cannot_be_replaced_stays_and_is_told(agent: Agent, pair: Pair) -> None:
     write(pair.laptop, "locked", "old")
     write(pair.laptop, "other", "old")

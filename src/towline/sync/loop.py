@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,7 +26,7 @@ from towline.sync.events import (
     shown,
 )
 from towline.sync.ignore import Ignore, is_rules
-from towline.sync.model import Entry, is_folder, is_other
+from towline.sync.model import Entry, is_folder, is_other, parent
 from towline.sync.packing import Packing
 from towline.sync.place import Place
 from towline.sync.reconcile import (
@@ -65,6 +65,7 @@ _QUIET_S = 1.0
 _LONG_S = 3600.0
 # The journal is written anew when it is so long, and longer than what it says.
 _JOURNAL_BYTES_AT_MOST = 8 << 20
+_UNMADE = "the folder that it is in cannot be made"
 # More paths that stay away are told by their number: 10,000 lines help nobody.
 _COMPLAINTS_AT_MOST = 10
 
@@ -232,6 +233,13 @@ def _keep_hashes(tree: LaptopTree, store: Store) -> None:
         hashes.save(store.hashes, tree.hashes())
 
 
+def _is_below(path: bytes, folders: set[bytes]) -> bool:
+    while folders and (path := parent(path)):
+        if path in folders:
+            return True
+    return False
+
+
 @dataclass(slots=True)
 class _Outcome:
     """What became of a pass."""
@@ -240,6 +248,8 @@ class _Outcome:
     in_container: int = 0
     on_laptop: int = 0
     became_foreign: set[bytes] = field(default_factory=set)
+    # Folders that could not be made.
+    unmade: set[bytes] = field(default_factory=set)
     again_soon: bool = False
     again_later: bool = False
 
@@ -485,14 +495,8 @@ class _Loop:
         outcome.again_soon |= bool(unkept)
         changes = [change for change in merge.container if change.path not in unkept]
         asides: Sequence[Aside] = merge.asides
-        folders: list[Change] = []
-        if self._is_first:
-            # Files are staged in the folder above them that is there: of an empty root all
-            # of them in one, where ext4 looks long for room for each.
-            folders = [each for each in changes if each.old is None and is_folder(each.new)]
-            made = {each.path for each in folders}
-            changes = [each for each in changes if each.path not in made]
-        for batch in [*batches(folders), *batches(changes)] or [()] * bool(asides):
+        for whole in list(self._batches(changes)) or [()] * bool(asides):
+            batch = self._that_can_be(whole, "container", outcome)
             too_large = await stage_there(batch, place=self._place, remote=self._remote)
             for path in too_large:
                 self._not_done(path, "container", Status.FAILED, "no room left there", outcome)
@@ -510,8 +514,35 @@ class _Loop:
             outcome.in_container += len(done)
             asides = ()
 
+    def _batches(self, changes: Sequence[Change]) -> Iterator[tuple[Change, ...]]:
+        folders: list[Change] = []
+        # Files are staged in the folder above them that is there: of an empty root all of
+        # them in one, where ext4 looks long for room for each. And what cannot be made is
+        # to be known before what is below it is sent, every few seconds again.
+        if self._is_first or self._failed_before:
+            folders = [each for each in changes if each.old is None and is_folder(each.new)]
+            made = {each.path for each in folders}
+            changes = [each for each in changes if each.path not in made]
+        yield from batches(folders)
+        yield from batches(changes)
+
+    def _that_can_be(
+        self, batch: Sequence[Change], side: str, outcome: _Outcome
+    ) -> tuple[Change, ...]:
+        """What of a batch is not below a folder that could not be made, as is told of that."""
+        if not outcome.unmade:
+            return tuple(batch)
+        can_be = []
+        for change in batch:
+            if _is_below(change.path, outcome.unmade):
+                self._failed[(side, change.path)] = _UNMADE
+            else:
+                can_be.append(change)
+        return tuple(can_be)
+
     async def _do_here(self, merge: Merge, outcome: _Outcome) -> None:
-        for batch in batches(merge.laptop):
+        for whole in self._batches(merge.laptop):
+            batch = self._that_can_be(whole, "laptop", outcome)
             missing = await stage_here(
                 batch, replica=self._replica, remote=self._remote, place=self._place
             )
@@ -556,7 +587,11 @@ class _Loop:
                     outcome.became_foreign.add(change.path)
                 outcome.again_soon |= change.new is not None
                 self._needs_all = True
+            elif _is_below(change.path, outcome.unmade):
+                self._failed[(side, change.path)] = _UNMADE
             else:
+                if status == Status.FAILED and is_folder(change.new):
+                    outcome.unmade.add(change.path)
                 self._not_done(change.path, side, status, text, outcome)
         return done
 
