@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -12,7 +13,6 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import asyncssh
 import pytest
@@ -153,20 +153,40 @@ async def ask_gate(agent: Agent, host: str = "127.0.0.1") -> int:
 async def test_the_gate_follows_the_control_and_shuts_with_its_line(agent: Agent) -> None:
     assert await ask_gate(agent) == 503
     async with connected(agent) as it:
-        events: list[dict[str, Any]] = []
-        _, control = await it.ssh.create_session(
-            lambda: Control(events.append), subsystem=SUBSYSTEM, encoding=None
-        )
+        _, control = await it.ssh.create_session(Control, subsystem=SUBSYSTEM, encoding=None)
         assert isinstance(control, Control)
         waiting = asyncio.ensure_future(ask_gate(agent))
         await control.gate(is_open=True)
         assert await waiting == 200
         assert await ask_gate(agent) == 200
         assert (await control.status())["gate"] is True
-        assert {"event": "gate", "open": True} in events
+        # Whoever has a control channel is told.
+        async with it.ssh.create_process(subsystem=SUBSYSTEM, encoding=None) as other:
+            # Once it is answered, it is told of what comes.
+            other.stdin.write(b'{"id": 1, "method": "status"}\n')
+            await other.stdout.readline()
+            await control.gate(is_open=False)
+            assert json.loads(await other.stdout.readline()) == {"event": "gate", "open": False}
+        await control.gate(is_open=True)
     async with asyncio.timeout(5):
         while await ask_gate(agent) != 503:
             pass
+
+
+async def test_ports_that_are_listened_on_are_told_as_they_come_and_go(agent: Agent) -> None:
+    async with connected(agent) as it:
+        _, control = await it.ssh.create_session(Control, subsystem=SUBSYSTEM, encoding=None)
+        seen = await control.listening(unlike=frozenset(), within_s=0)
+        with socket.create_server(("", 0)) as server:
+            port = server.getsockname()[1]
+            async with asyncio.timeout(20):
+                while port not in seen:
+                    seen = await control.listening(unlike=seen, within_s=20)
+        async with asyncio.timeout(20):
+            while port in seen:
+                seen = await control.listening(unlike=seen, within_s=20)
+        # Nothing has changed: that is said, too.
+        assert await control.listening(unlike=frozenset({1}), within_s=20)
 
 
 async def test_hello_tells_what_could_not_be_listened_on(
