@@ -108,8 +108,10 @@ class Remote:
             for path, entry in wire.unpack_entries(payload):
                 self._entry(path, entry)
         elif kind is Frame.SETTLED:
+            # What could not be done is told again as it was: that is no news.
+            news = {p for p, entry in self._coming.items() if self.entries.get(p) != entry}
             update(self.entries, self._coming.items())
-            self.changed.update(self._coming)
+            self.changed |= news
             self._coming.clear()
             self._settled.set()
             if self.changed:
