@@ -19,14 +19,14 @@ async def continuous_watch(
 ) -> AsyncIterator[WatchEvent]:
     """Yield ADDED for all that is there, then every change, for as long as it is read.
 
-    A lost network is waited out. After it, what is there is told again as ADDED and
+    A lost network is waited out, also one that is away at the beginning: a session that heals
+    may lose it again in the same moment. After it, what is there is told again as ADDED and
     what went meanwhile as DELETED (with the last object known).
 
     Raises:
         ClusterError: the server refuses (rights, credentials).
     """
     known: dict[str, JsonObject] = {}
-    first = True
     while True:
         try:
             listed = await api.list_(resource, labels=labels, fields=fields)
@@ -35,7 +35,7 @@ async def continuous_watch(
                 yield WatchEvent("DELETED", known[uid])
             for item in now.values():
                 yield WatchEvent("ADDED", item)
-            known, first = now, False
+            known = now
             version = str(listed["metadata"]["resourceVersion"])
             events = api.watch(resource, resource_version=version, labels=labels, fields=fields)
             async with aclosing(events) as changes:  # type: ignore[type-var]
@@ -49,8 +49,6 @@ async def continuous_watch(
                         known[uid] = event.object
                     yield event
         except Unreachable:
-            if first:
-                raise
             await asyncio.sleep(_PAUSE_S)
 
 

@@ -23,7 +23,14 @@ from towline.errors import ConnectionLost, Forbidden, NotFound, Unauthorized
 
 from . import frames
 from .frames import Key, LineId, Nonce
-from .redial import DIAL_WITHIN_S, PING_AFTER_S, SILENT_AFTER_S, SLEPT_S, Redial
+from .redial import (
+    AGENT_GIVES_UP_AFTER_S,
+    DIAL_WITHIN_S,
+    PING_AFTER_S,
+    SILENT_AFTER_S,
+    SLEPT_S,
+    Redial,
+)
 from .resume import (
     ACK_EVERY_BYTES,
     MAX_UNACKNOWLEDGED_BYTES,
@@ -587,6 +594,7 @@ class Line(asyncio.Transport):
         now = self._loop.time()
         self._round_trip_s = now - attempt.greeted_at
         self._connected_since = now
+        self._heard_at = now
         self._pinged_at = None
         self._redial.settle()
         attempt.welcomed()
@@ -605,6 +613,9 @@ class Line(asyncio.Transport):
 
     def _heard(self, attempt: _Attempt) -> None:
         if attempt is not self._current:
+            return
+        quiet_s = self._loop.time() - self._heard_at
+        if self._lost_since is not None and quiet_s > AGENT_GIVES_UP_AFTER_S:
             return
         self._heard_at = self._loop.time()
         if self._lost_since is not None and self._redial.wanted:

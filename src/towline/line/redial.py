@@ -18,6 +18,9 @@ DIAL_WITHIN_S = 10.0
 #: 2 s is what is promised, a busy loop's delay included.
 PING_AFTER_S = 1.0
 SILENT_AFTER_S = 1.9
+#: A carrier that the agent heard nothing of for so long is ended by it: what still comes of
+#: such a one was under way, and its end is right behind it.
+AGENT_GIVES_UP_AFTER_S = 4.0
 #: The boot-time clock running ahead of the monotonic one by more means that the
 #: laptop slept, and whatever carrier it had is dead.
 SLEPT_S = 1.0

@@ -16,7 +16,7 @@ from towline._kit.tasks import Tasks, finish
 from towline.cluster.api import Api
 from towline.cluster.apply import is_recorded
 from towline.cluster.pods import DevPod, pod_ready
-from towline.errors import ClusterError, ConnectionLost, TowlineError, Unreachable
+from towline.errors import ClusterError, ConnectionLost, PodError, TowlineError, Unreachable
 from towline.manifest.model import Entry, Handover
 from towline.plan.model import Observed, Plan
 from towline.plan.record import Record
@@ -208,7 +208,10 @@ class Standing(ABC):
             return
         self._watch.lap()
         if pod is not None and not is_exclusive and self._keeper.is_open:
-            await pod_ready(self._api, pod)
+            try:
+                await pod_ready(self._api, pod)
+            except PodError:
+                return  # the one that comes in its place begins with this
         while True:
             try:
                 was_serving = await retake(

@@ -136,6 +136,32 @@ async def test_a_lost_carrier_is_dialled_again_at_once_and_the_rest_resent() -> 
         assert [type(event) for event in told] == [Lost, Healed]
 
 
+@pytest.mark.parametrize(("given_up_after_s", "told_then"), [(60.0, [Lost, Healed]), (1.0, [Lost])])
+async def test_what_was_under_way_on_a_carrier_that_the_agent_has_ended_heals_nothing(
+    monkeypatch: pytest.MonkeyPatch, given_up_after_s: float, told_then: list[type]
+) -> None:
+    """After a freeze a line was told as back, lost, and back again."""
+    monkeypatch.setattr("towline.line.line.AGENT_GIVES_UP_AFTER_S", given_up_after_s)
+    carrier, carriers = Carrier(), asyncio.Queue[Carrier]()
+    carriers.put_nowait(carrier)
+    told, lost = list[Event](), asyncio.Event()
+
+    def tell(event: Event) -> None:
+        told.append(event)
+        lost.set()
+
+    async with resumable_line(dial=carriers.get, key=KEY, events=tell):
+        async with asyncio.timeout(20):
+            await lost.wait()
+        carrier.say(frames.Pong(1))
+        await turn()
+        assert [type(event) for event in told] == told_then
+        # The next one heals in any case.
+        carriers.put_nowait(Carrier())
+        await turn(30)
+        assert [type(event) for event in told] == [Lost, Healed]
+
+
 async def test_a_laptop_that_slept_dials_at_once() -> None:
     clock, dials = Clock(), asyncio.Semaphore(0)
 
