@@ -13,8 +13,13 @@ def settle() -> None:
     collections, which would walk all of it for nothing. Takes some 30 ms, in which the
     loop stands still.
     """
-    gc.collect()
+    tidy()
     gc.freeze()
+
+
+def tidy() -> None:
+    """Collect, and return free memory to the system; some milliseconds after `settle`."""
+    gc.collect()
     # glibc keeps what is freed below anything that lives; elsewhere there is no such call.
     with suppress(ImportError, OSError, AttributeError):
         import ctypes

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from towline._kit.memory import settle
+from towline._kit.memory import settle, tidy
 from towline._kit.moments import time_text
 from towline._kit.stopwatch import Stopwatch
 from towline._kit.tasks import Tasks, finish
@@ -181,6 +181,8 @@ class Standing(ABC):
         with suppress(ConnectionLost):  # lost again: the next connection begins with this
             await self._reassert(current)
             await self._retake(current.pod)
+        # The carriers before: a TLS connection each, and the dials that did not come through.
+        tidy()
 
     async def _pod_gone(self) -> None:
         """Before another pod is waited for: see that there is a session that will have one."""
