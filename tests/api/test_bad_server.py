@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,8 +13,10 @@ from tests.api.cluster import Cluster, service
 from tests.api.cluster import deployment as a_deployment
 from tests.api.test_takeover import begin, entry_of, is_as, restore, settled
 from tests.fakes.badserver import Asked, BadServer, Fault, Says, Slow
+from tests.fakes.netfault import faulty_network
 
-from towline.cluster.api import Api
+from towline.cluster.api import Api, WatchEvent
+from towline.cluster.watch import until
 from towline.errors import Unreachable
 from towline.session.end import find_records
 
@@ -108,3 +111,26 @@ async def test_a_server_that_fails_for_good_leaves_what_leads_back(cluster: Clus
         for record in await find_records(api, None):
             await restore(api, record)
     await is_as(cluster, before)
+
+
+async def test_a_watch_that_begins_without_a_network_waits_for_it(cluster: Cluster) -> None:
+    """A session that came back after two minutes, and lost the network again, ended."""
+    async with faulty_network(cluster.plane.port) as network:
+        server = f"https://127.0.0.1:{network.port}"
+        api = cluster.api_as({"token": "token-of-admin"}, server=server)
+        network.cut()
+
+        def is_it(event: WatchEvent) -> bool:
+            return bool(event.object["metadata"]["name"] == "later")
+
+        watching = asyncio.ensure_future(until(api, "configmaps", is_it))
+        try:
+            with pytest.raises(Unreachable):
+                await api.list_("configmaps")
+            assert not watching.done()
+            network.restore()
+            await cluster.api.create("configmaps", {"metadata": {"name": "later"}})
+            async with asyncio.timeout(30):
+                await watching
+        finally:
+            watching.cancel()
