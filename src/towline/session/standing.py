@@ -243,15 +243,17 @@ class Standing(ABC):
     async def _stand(self, observed: Observed) -> None:
         """Hold the service until the session is over; anew where the guard has ended it.
 
+        Not where a person has: what was ended on purpose is not begun again by itself.
+
         Raises:
             TowlineError: it is somebody else's by now, or cannot be taken over any more.
         """
         while True:
             async with Tasks() as tasks:
                 tasks.start(self._hold(observed), name="hold")
-                reason = await record_gone(self._api, self._record)
-            if not self._takeover.guard.ended_the_session:
-                self._requests.end(reason)
+                gone = await record_gone(self._api, self._record)
+            if gone.by_hand or not self._takeover.guard.ended_the_session:
+                self._requests.end(gone.reason)
                 return
             observed = await self._take_over_anew()
 
