@@ -16,17 +16,19 @@ pytestmark = pytest.mark.usefixtures("unchanged")
 GIVE_BACK_S, KEEP_S = 6, 30
 
 
-def guarded(towline: Towline, *, give_back_s: int = GIVE_BACK_S, keep_s: int = KEEP_S) -> Session:
+def guarded(
+    towline: Towline, *words: str, give_back_s: int = GIVE_BACK_S, keep_s: int = KEEP_S
+) -> Session:
     text = (towline.folder / "towline.yml").read_text()
     times = f"giveBackAfter: {give_back_s}s\nkeepFor: {keep_s}s\n"
     towline.manifest(times + text)
-    session = towline.up("frontend").serving()
+    session = towline.up("frontend", *words).serving()
     assert session.event("will-restore")["by_itself_after_s"] == give_back_s
     return session
 
 
-def guard_runs(node: Node, namespace: str, session: Session) -> None:
-    name = f"deploy/towline-guard-{session.id}"
+def guard_runs(node: Node, namespace: str, session: str) -> None:
+    name = f"deploy/towline-guard-{session}"
     wait = ["-n", namespace, "wait", "--for=condition=Available", name, "--timeout=60s"]
     node.kubectl(*wait)
 
@@ -41,7 +43,7 @@ def test_a_killed_client_is_given_back_in_two_steps(
 ) -> None:
     before = dump(node, namespace)
     session = guarded(towline)
-    guard_runs(node, namespace, session)
+    guard_runs(node, namespace, session.id)
     session.end(signal.SIGKILL)
     assert spec_replicas(node, namespace) == 0
     wait_until("step one", lambda: spec_replicas(node, namespace) == 2, within_s=GIVE_BACK_S + 10)
@@ -64,7 +66,7 @@ def test_a_laptop_that_wakes_up_takes_the_service_back_on_the_same_line(
     node: Node, namespace: str, towline: Towline
 ) -> None:
     session = guarded(towline, keep_s=600)
-    guard_runs(node, namespace, session)
+    guard_runs(node, namespace, session.id)
     session.process.send_signal(signal.SIGSTOP)
     try:
         wait_until("the original", lambda: spec_replicas(node, namespace) == 2, within_s=30)

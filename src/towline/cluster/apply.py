@@ -35,6 +35,7 @@ from towline.plan.fields import (
 from towline.plan.model import (
     ANNOTATION_GIVEN_BACK,
     ANNOTATION_RESTORE,
+    ANNOTATION_RETAKEN,
     LABEL_SESSION,
     MANAGED_BY,
 )
@@ -327,8 +328,14 @@ async def remove_dev_pods(api: Api, record: Record) -> None:
 
 
 async def start_dev_workload(api: Api, record: Record) -> None:
-    """Let the dev workload have its pod again, after the guard took it away."""
-    await api.patch("deployments", record.names.dev_workload, {"spec": {"replicas": 1}})
+    """Let the dev workload have its pod again, if the guard took it away.
+
+    It is written to in any case, so that a write of the guard's that is under way does not
+    count any more.
+    """
+    metadata = {"annotations": {ANNOTATION_RETAKEN: time_text()}}
+    patch = {"metadata": metadata, "spec": {"replicas": 1}}
+    await api.patch("deployments", record.names.dev_workload, patch)
 
 
 async def _delete_dev_workload(api: Api, record: Record) -> None:

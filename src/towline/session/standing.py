@@ -35,7 +35,7 @@ from towline.session.events import (
     WillRestore,
 )
 from towline.session.gatekeeper import Gatekeeper
-from towline.session.guard import Guard, retake
+from towline.session.guard import Guard
 from towline.session.link import Connection, Link, keep_link
 from towline.session.options import Options
 from towline.session.original import OriginalWatch
@@ -211,9 +211,7 @@ class Standing(ABC):
             await pod_ready(self._api, pod)
         while True:
             try:
-                was_serving = await retake(
-                    guard, self._record, api=self._api, is_exclusive=is_exclusive
-                )
+                was_serving = await guard.retake(self._record, is_exclusive=is_exclusive)
             except Unreachable:
                 await asyncio.sleep(_RETRY_S)
                 continue
@@ -227,13 +225,15 @@ class Standing(ABC):
     async def _wake_after_absence(self, guard: Guard, pointing: Pointing) -> None:
         while True:
             try:
-                await guard.renew(self._record)
+                is_there = await guard.renew(self._record)
             except Unreachable:
                 await asyncio.sleep(_RETRY_S)
                 continue
             except ClusterError as error:
                 self._events(Warned(text=f"the guard's lease is not renewed: {error.message}"))
-            pointing.wake()
+                is_there = True
+            if is_there:  # else the session is over; the record's watch tells
+                pointing.wake()
             return
 
     async def _reassert(self, current: Connection) -> None:
@@ -298,13 +298,18 @@ class Standing(ABC):
         self._pointing = pointing = Pointing(
             self._record,
             api=self._api,
-            is_open=lambda: self._keeper.is_open,
+            is_open=self._may_lead_here,
             events=self._events,
         )
         self._keeper.moved = pointing.wake
         async with Tasks() as tasks:
             tasks.start(watch.run(), name="original")
             await pointing.run()
+
+    def _may_lead_here(self) -> bool:
+        # On waking from a long sleep the Service is seen to lead to the original before the
+        # dev pod is seen to be gone: pointed there once more it would lead nowhere.
+        return self._keeper.is_open and not self._takeover.guard.ended_the_session
 
     async def _hand_over(self) -> None:
         await self._keeper.opened.wait()

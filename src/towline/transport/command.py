@@ -69,7 +69,10 @@ async def run_in_container(
     if process.exit_signal:
         name = f"SIG{process.exit_signal[0]}"
         return 128 + int(getattr(signal, name, signal.SIGTERM))
-    return process.exit_status if process.exit_status is not None else 255
+    if process.exit_status is None:
+        # The agent tells each end of a command: this is the end of the agent, or of the line.
+        raise ConnectionLost("the command's channel ended before the command did")
+    return process.exit_status
 
 
 # Our own three streams may be files, pipes, terminals or /dev/null, and are shared with
