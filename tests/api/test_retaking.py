@@ -98,6 +98,38 @@ async def test_a_retaking_that_was_cancelled_is_still_due(session: Session) -> N
     assert not session.guard.may_have_given_back
 
 
+class LateApi(Api):
+    """Whose answers to a renewal come when they are let through."""
+
+    def __init__(self, *words: Any, **settings: Any) -> None:
+        super().__init__(*words, **settings)
+        self.renewed, self.may_answer = asyncio.Event(), asyncio.Event()
+
+    async def patch(self, resource: str, *words: Any, **settings: Any) -> dict[str, Any]:
+        answer = await super().patch(resource, *words, **settings)
+        self.renewed.set()
+        await self.may_answer.wait()
+        return answer
+
+
+async def test_a_renewal_whose_answer_came_on_waking_is_as_old_as_it_is(
+    cluster: Cluster, session: Session
+) -> None:
+    """It passed for one of that moment: the guard's end of the session for a `down`."""
+    _, plan = await cluster.plan(entry(settings=_SETTINGS), session="0b0b0b0b")
+    api = cluster.api_as(cluster.plane.admin(), kind=LateApi)
+    assert isinstance(api, LateApi)
+    settings = Settings(give_back_after_s=0.5, keep_for_s=1.0)
+    async with Tasks() as tasks:
+        guard = Guard(plan, settings, api=api, tasks=tasks, events=lambda event: None)
+        renewing = asyncio.create_task(guard.renew(session.record))
+        await api.renewed.wait()
+        await asyncio.sleep(1.1)  # the sleep
+        api.may_answer.set()
+        assert await renewing
+        assert guard.ended_the_session
+
+
 async def test_a_write_of_the_guards_that_is_under_way_does_not_count(session: Session) -> None:
     """It read the dev workload, and then the lease, before the laptop was back."""
     name = session.record.names.dev_workload

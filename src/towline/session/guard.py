@@ -70,9 +70,11 @@ class Guard:
 
     async def renew(self, record: Record) -> bool:
         """Renew the lease; False when it is gone. Raises Unreachable, ClusterError."""
+        # Before it is sent: a laptop that falls asleep meanwhile has its answer on waking.
+        sent_at = _now()
         is_there = await renew_lease(self._api, record)
         if is_there:
-            self._renewed_at = _now()
+            self._renewed_at = sent_at
         return is_there
 
     async def retake(self, record: Record, *, is_exclusive: bool) -> bool:
@@ -118,7 +120,7 @@ class Guard:
 
     @property
     def _was_away(self) -> bool:
-        # Half of it: its clock began with our last renewal that arrived, not that was sent.
+        # Half of it, as this decides whether to look: the guard's clock is another one.
         return self._away_s > self._settings.give_back_after_s / 2
 
     @property
