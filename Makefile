@@ -65,9 +65,9 @@ npm:
 ssh:
 	$(call debian,ssh:openssh-client rsync:rsync)
 
-# What reads the environment that is printed for shells.
+# What reads the environment that is printed for shells, and completes names.
 shells:
-	$(call debian,busybox:busybox zsh:zsh)
+	$(call debian,busybox:busybox zsh:zsh fish:fish)
 
 # Executes the arm64 agent and starter in tests/agent.
 qemu:

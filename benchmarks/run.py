@@ -24,9 +24,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NamedTuple, TextIO
 
 ROOT = Path(__file__).resolve().parent.parent
 SHOP = ROOT / "samples/shop"
@@ -274,11 +275,43 @@ class Session:
         return self
 
     def end(self) -> float:
-        """Ctrl-C; returns the seconds until the program was gone."""
+        """Ctrl-C; returns the seconds until the program was gone, which it may be already."""
         began = time.time()
         self.process.send_signal(signal.SIGINT)
         self.process.wait(60)
         return time.time() - began
+
+
+@contextmanager
+def served(folder: Path, environ: dict[str, str]) -> Iterator[Session]:
+    """A session from the moment that it serves to the block's end, however that comes."""
+    session = Session(folder, environ)
+    try:
+        yield session.serving()
+    finally:
+        session.end()
+
+
+class Program(NamedTuple):
+    """Another program that runs."""
+
+    pid: int
+    said: TextIO
+
+
+@contextmanager
+def started(words: list[str], **how: Any) -> Iterator[Program]:
+    """A program from its first line on while the block runs."""
+    process = subprocess.Popen(
+        words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, **how
+    )
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield Program(process.pid, process.stdout)
+    finally:
+        process.terminate()
+        process.wait()
 
 
 @contextmanager
@@ -340,8 +373,7 @@ class Round:
 def round_of(
     cluster: Cluster, address: str, folder: Path, environ: dict[str, str], *, keep: bool
 ) -> Round:
-    with asking(cluster, address) as answers:
-        session = Session(folder, environ).serving()
+    with asking(cluster, address) as answers, served(folder, environ) as session:
         wait_for(lambda: answers[-1][1] == "laptop", "the laptop's answer")
         first = next(at for at, who in answers if who == "laptop")
         at = session.at
@@ -494,40 +526,24 @@ def rss_mb(pid: int) -> float:
 
 def measure_tunnels(cluster: Cluster, folder: Path, environ: dict[str, str], table: Table) -> None:
     """`forward` beside kubectl port-forward to the same pod and port, and `reverse`."""
-    session = Session(folder, environ).serving()
-    pod = cluster.kubectl(
-        "-n",
-        NAMESPACE,
-        "get",
-        "pods",
-        "-l",
-        "towline.dev/session",
-        "-o",
-        "jsonpath={.items[0].metadata.name}",
-    )
-    server = subprocess.Popen(
-        [TOWLINE, "exec", "front", "--", "python3", "-u", "-c", SERVER, "9000", str(BULK_BYTES)],
-        cwd=folder, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-    )  # fmt: skip
-    assert server.stdout is not None
-    server.stdout.readline()
-    kubectl = subprocess.Popen(
-        [*cluster.kubectl_binary(), "-n", NAMESPACE, "port-forward", pod, "19001:9000"],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    assert kubectl.stdout is not None
-    kubectl.stdout.readline()
-    try:
-        time.sleep(1)
-        idle(session.process.pid, table)
-        beside(session.process.pid, kubectl.pid, table)
-        reverse(cluster, folder, table)
-    finally:
-        kubectl.terminate()
-        kubectl.wait()
-        server.terminate()
-        server.wait()
-        session.end()
+    path = "jsonpath={.items[0].metadata.name}"
+    with served(folder, environ) as session, serving_in_the_pod(folder, environ, BULK_BYTES):
+        pod = cluster.kubectl(
+            "-n", NAMESPACE, "get", "pods", "-l", "towline.dev/session", "-o", path
+        )
+        words = [*cluster.kubectl_binary(), "-n", NAMESPACE, "port-forward", pod, "19001:9000"]
+        with started(words, stderr=subprocess.DEVNULL) as kubectl:
+            time.sleep(1)
+            idle(session.process.pid, table)
+            beside(session.process.pid, kubectl.pid, table)
+            reverse(cluster, folder, table)
+
+
+def serving_in_the_pod(
+    folder: Path, environ: dict[str, str], bulk_bytes: int
+) -> AbstractContextManager[Program]:
+    words = ["python3", "-u", "-c", SERVER, "9000", str(bulk_bytes)]
+    return started([TOWLINE, "exec", "front", "--", *words], cwd=folder, env=environ)
 
 
 def make_services(cluster: Cluster, names: Iterable[str]) -> None:
@@ -553,21 +569,19 @@ def measure_names(cluster: Cluster, folder: Path, environ: dict[str, str], table
     manifest.write_text(text.replace("19000:9000\n", "19000:9000\n    - 19002:echo-1:9000\n"))
     ready = []
     for run in range(RUNS):
-        session = Session(folder, environ).serving()
-        at = session.at
-        ready.append(max(at["names"], at["files"]) - at["connection"])
-        if run == RUNS - 1:
-            through_a_name(folder, environ, table)
-            measure_env(folder, environ, table)
-            come_and_go(cluster, folder, environ, table)
-        session.end()
+        with served(folder, environ) as session:
+            at = session.at
+            ready.append(max(at["names"], at["files"]) - at["connection"])
+            if run == RUNS - 1:
+                through_a_name(folder, environ, table)
+                measure_env(folder, environ, table)
+                come_and_go(cluster, folder, environ, table)
     text = f"{ms(ready):.0f} ms, worst {max(ready) * 1000:.0f} ms"
     table.add("names and files ready after SSH is up, 20 Services", text, "≤ 150 ms")
     make_services(cluster, (f"more-{number}" for number in range(180)))
-    session = Session(folder, environ).serving()
-    took = max(session.at["names"], session.at["files"]) - session.at["connection"]
-    memory = rss_mb(session.process.pid)
-    session.end()
+    with served(folder, environ) as session:
+        took = max(session.at["names"], session.at["files"]) - session.at["connection"]
+        memory = rss_mb(session.process.pid)
     text = f"{took * 1000:.0f} ms, client {memory:.0f} MB"
     table.add("… 200 Services, all listened for at the start (once)", text, "–")
 
@@ -604,43 +618,29 @@ def come_and_go(cluster: Cluster, folder: Path, environ: dict[str, str], table: 
     found = []
     for _ in range(RUNS):
         words = [TOWLINE, "run", "front", "--", "python3", "-c", LOOK]
-        looking = subprocess.Popen(
-            words, cwd=folder, env=environ, stdout=subprocess.PIPE, text=True
-        )
-        assert looking.stdout is not None
-        looking.stdout.readline()
-        make_services(cluster, ["late"])
-        made = time.time()
-        found.append(float(looking.stdout.readline()) - made)
-        cluster.kubectl("-n", NAMESPACE, "delete", "service", "late")
-        gone = time.time()
-        found.append(float(looking.stdout.readline()) - gone)
-        looking.wait(30)
+        with started(words, cwd=folder, env=environ) as looking:
+            make_services(cluster, ["late"])
+            made = time.time()
+            found.append(float(looking.said.readline()) - made)
+            cluster.kubectl("-n", NAMESPACE, "delete", "service", "late")
+            gone = time.time()
+            found.append(float(looking.said.readline()) - gone)
     # kubectl ends a moment after the API server has it: less than nothing is possible.
     text = f"{ms(found):.0f} ms, worst {max(found) * 1000:.0f} ms after kubectl's end"
     table.add("a Service made or removed → its name in the process", text, "≤ 2 s")
 
 
 def through_a_name(folder: Path, environ: dict[str, str], table: Table) -> None:
-    server = subprocess.Popen(
-        [TOWLINE, "exec", "front", "--", "python3", "-u", "-c", SERVER, "9000", "1"],
-        cwd=folder, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-    )  # fmt: skip
-    assert server.stdout is not None
-    server.stdout.readline()
-    words = [TOWLINE, "run", "front", "--", "getent", "hosts", "echo-1"]
-    found = subprocess.run(words, cwd=folder, env=environ, capture_output=True, text=True)
-    address = found.stdout.split()[0]
     named, forward = [], []
-    # The node may not know that Service's endpoint yet.
-    wait_for(lambda: is_answered(address, 9000), "the name's Service", within_s=30)
-    try:
+    with serving_in_the_pod(folder, environ, 1):
+        words = [TOWLINE, "run", "front", "--", "getent", "hosts", "echo-1"]
+        found = subprocess.run(words, cwd=folder, env=environ, capture_output=True, text=True)
+        address = found.stdout.split()[0]
+        # The node may not know that Service's endpoint yet.
+        wait_for(lambda: is_answered(address, 9000), "the name's Service", within_s=30)
         for _ in range(4):
             named += first_bytes(lambda: socket.create_connection((address, 9000), 10), 50)
             forward += first_bytes(lambda: connect(19002), 50)
-    finally:
-        server.terminate()
-        server.wait()
     text = f"{ms(named):.2f} / {ms(named, 0.99):.2f} ms; forward {ms(forward):.2f} ms; "
     text += f"ratio {ms(named) / ms(forward):.2f}"
     table.add("through a name, first byte on a new connection, p50 / p99", text, "as forward")
@@ -742,11 +742,7 @@ print(json.dumps([found[10:], again]))
 
 def reverse(cluster: Cluster, folder: Path, table: Table) -> None:
     """Into the dev pod's port 9100, out on the laptop, from inside the node."""
-    words = [sys.executable, "-u", "-c", SERVER, "19100", str(BULK_BYTES)]
-    server = subprocess.Popen(words, stdout=subprocess.PIPE)
-    assert server.stdout is not None
-    server.stdout.readline()
-    try:
+    with started([sys.executable, "-u", "-c", SERVER, "19100", str(BULK_BYTES)]):
         path = "jsonpath={.items[0].status.podIP}"
         words = ["-n", NAMESPACE, "get", "pods", "-l", "towline.dev/session", "-o", path]
         address = cluster.kubectl(*words)
@@ -766,9 +762,6 @@ def reverse(cluster: Cluster, folder: Path, table: Table) -> None:
             f"ratio {ms(again) / ms(forward_again):.2f}",
             "ratio ≤ 1.2",
         )
-    finally:
-        server.terminate()
-        server.wait()
 
 
 def measure_help(table: Table) -> None:
@@ -826,12 +819,14 @@ def main() -> int:
             "XDG_STATE_HOME": str(folder / "state"),
         }
         table = Table()
-        measure_help(table)
-        measure_up(cluster, folder, environ, table)
-        measure_tunnels(cluster, folder, environ, table)
-        measure_names(cluster, folder, environ, table)
+        try:
+            measure_help(table)
+            measure_up(cluster, folder, environ, table)
+            measure_tunnels(cluster, folder, environ, table)
+            measure_names(cluster, folder, environ, table)
+        finally:
+            cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
         (ROOT / "benchmarks/RESULTS.md").write_text(results(table, cluster))
-        cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
     finally:
         if not given:
             subprocess.run([*SANDBOX, "down", "--name", name], check=False)

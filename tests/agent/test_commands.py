@@ -17,8 +17,11 @@ from pathlib import Path
 import asyncssh
 import pytest
 
+from towline.errors import ConnectionLost
 from towline.line.line import resumable_line
+from towline.transport.command import run_in_container
 from towline.transport.control import SUBSYSTEM, Control
+from towline.transport.ssh import SshSession
 
 from .conftest import Agent, connected, dial_to, running_agent, start
 
@@ -121,6 +124,31 @@ async def test_a_client_that_is_gone_hangs_up_on_its_command(agent: Agent, tmp_p
             text = os.read(reader, 100)
     os.close(reader)
     assert text == b"hung up\n"
+
+
+@pytest.mark.parametrize("how", ["the agent ends", "the link gives it up"])
+async def test_a_connections_end_is_not_the_commands(agent: Agent, how: str) -> None:
+    """A link that saw its pod gone before the line did: it passed for the exit code 255."""
+    started = asyncio.Event()
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    async with connected(agent) as it, asyncio.timeout(30):
+        command = run_in_container(
+            SshSession(it.ssh),
+            "sleep 60",
+            terminal=False,
+            started=started.set,
+            outputs=(nowhere, nowhere),
+            has_input=False,
+        )
+        running = asyncio.create_task(command)
+        await started.wait()
+        if how == "the agent ends":
+            agent.process.send_signal(signal.SIGTERM)
+        else:
+            it.ssh.abort()
+        with pytest.raises(ConnectionLost):
+            await running
+    os.close(nowhere)
 
 
 async def test_the_environment_is_the_containers_to_the_byte(

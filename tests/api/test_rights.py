@@ -14,7 +14,6 @@ from tests.api.cluster import Cluster, autoscaler, deployment, entry, service, s
 from tests.api.controlplane import ROOT
 from tests.api.test_takeover import begin, is_as, restore, settled
 
-from towline.cluster import apply
 from towline.cluster.api import Api, WatchEvent
 from towline.cluster.checks import MORE, NEEDED, USEFUL, check_namespace, check_reach, check_rights
 from towline.cluster.observe import observe
@@ -24,7 +23,7 @@ from towline.errors import Forbidden, PodError, TowlineError
 from towline.line.carrier import CarrierDialler
 from towline.plan.model import Plan
 from towline.session.end import find_records
-from towline.session.takeover import record_gone
+from towline.session.takeover import RecordGone, record_gone
 
 RIGHTS = yaml.safe_load((ROOT / "docs/rights.yaml").read_text())
 _VERBS = {"GET": "get", "POST": "create", "PATCH": "patch", "DELETE": "delete"}
@@ -116,12 +115,10 @@ async def up_and_down(api: NotingApi, plan: Plan) -> None:
         assert not isinstance(raised.value, Forbidden), raised.value.message
     async with asyncio.TaskGroup() as group:
         ended = group.create_task(record_gone(api, record))
-        await apply.tell_event(
-            api, record, reason="Test", message="test", now="2026-01-02T03:04:05Z"
-        )
         [found] = [r for r in await find_records(api, None) if r.session == plan.session]
-        await restore(api, found)
-        await ended
+        await restore(api, found, ended_by="ben@desk (`towline down`)")
+    gone = ended.result()
+    assert gone == RecordGone(reason="ended by ben@desk (`towline down`)", by_hand=True)
 
 
 @pytest.mark.parametrize("role", [RIGHTS, None], ids=["docs/rights.yaml", "edit"])

@@ -111,8 +111,14 @@ async def begin(api: Api, plan: Plan) -> Record:
     return record
 
 
-async def restore(api: Api, record: Record, *, report: Callable[[str], None] = silent) -> None:
-    await apply.restore(api, record, report=report, ready_timeout_s=20.0)
+async def restore(
+    api: Api,
+    record: Record,
+    *,
+    report: Callable[[str], None] = silent,
+    ended_by: str | None = None,
+) -> None:
+    await apply.restore(api, record, report=report, ready_timeout_s=20.0, ended_by=ended_by)
 
 
 class BreakingApi(Api):

@@ -152,7 +152,8 @@ def test_a_second_owner_is_told_who_has_it_and_may_end_it(
     ended = colleague.run("down", "frontend", "-n", namespace, "--end-other-session")
     assert ended.returncode == 0, ended.stderr
     assert session.process.wait(timeout=30) == 0
-    assert any("towline down" in e.get("reason", "") for e in session.events)
+    by = f"ended by colleague@{HERE} (`towline down`)"
+    assert by in [e.get("reason") for e in session.events]
 
 
 def test_a_command_that_is_missing_ends_with_8_and_changes_nothing(

@@ -167,7 +167,6 @@ def test_no_difference(oracle: Oracle, runtime: dict[bytes, bytes]) -> None:
     # A failure names its container; to shrink it would take a pod for each step.
     @settings(
         max_examples=PODS,
-        deadline=None,
         phases=(Phase.generate,),
         database=None,
         suppress_health_check=list(HealthCheck),

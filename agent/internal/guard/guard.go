@@ -123,9 +123,9 @@ func (g *Guard) tell(err error) {
 
 // giveBack lets the original serve; dev pod and line stay for a laptop that comes back.
 //
-// The original is patched under the resourceVersion that was read before the lease was
-// read once more. A laptop that comes back first renews its lease and then changes the
-// original: whichever is first, the other sees it.
+// The original, and a dev workload that has to stop for it, are patched under the
+// resourceVersion that was read before the lease was read once more. A laptop that comes
+// back first renews its lease and then changes both: whichever is first, the other sees it.
 func (g *Guard) giveBack(ctx context.Context) error {
 	record, err := readRecord(ctx, g.api, g.settings.Record)
 	if err != nil || record == nil {
@@ -134,6 +134,13 @@ func (g *Guard) giveBack(ctx context.Context) error {
 	original, err := g.original(ctx, record)
 	if err != nil || original == nil {
 		return err
+	}
+	var dev kube.Object
+	if record.Handover == "exclusive" {
+		// What they have in common is free only when the dev pod is gone.
+		if dev, err = g.devWorkload(ctx, record); err != nil {
+			return err
+		}
 	}
 	if lease, err := g.api.Get(ctx, "leases", g.settings.Lease); err == nil {
 		if renewed, _ := at(lease, "spec", "renewTime").(string); renewed != g.renewed {
@@ -148,10 +155,10 @@ func (g *Guard) giveBack(ctx context.Context) error {
 		return nil
 	}
 	if record.holds(original) && replicasOf(original) == 0 && record.Replicas > 0 {
-		if record.Handover == "exclusive" {
-			// What they have in common is free only when the dev pod is gone.
-			if err := g.scaleDevWorkload(ctx, record); err != nil {
-				return err
+		if dev != nil {
+			patch := kube.Object{"metadata": lockOn(dev), "spec": kube.Object{"replicas": 0}}
+			if _, err := g.api.Patch(ctx, "deployments", record.Names.DevWorkload, patch); err != nil {
+				return fmt.Errorf("stop the dev pod: %w", err)
 			}
 		}
 		patch := kube.Object{
@@ -170,20 +177,13 @@ func (g *Guard) giveBack(ctx context.Context) error {
 	return nil
 }
 
-func (g *Guard) scaleDevWorkload(ctx context.Context, record *record) error {
-	name := record.Names.DevWorkload
-	found, err := g.api.Get(ctx, "deployments", name)
+// devWorkload is the session's dev workload; nil where there is none of its own.
+func (g *Guard) devWorkload(ctx context.Context, record *record) (kube.Object, error) {
+	found, err := g.api.Get(ctx, "deployments", record.Names.DevWorkload)
 	if kube.IsCode(err, 404) || err == nil && !record.owns(found) {
-		return nil
+		return nil, nil
 	}
-	if err == nil {
-		patch := kube.Object{"metadata": kube.Object{"uid": at(found, "metadata", "uid")}, "spec": kube.Object{"replicas": 0}}
-		_, err = g.api.Patch(ctx, "deployments", name, patch)
-	}
-	if err != nil {
-		return fmt.Errorf("stop the dev pod: %w", err)
-	}
-	return nil
+	return found, err
 }
 
 // endSession removes all of the session; the record last, with what it owns.
@@ -202,15 +202,15 @@ func (g *Guard) endSession(ctx context.Context) error {
 			return err
 		}
 	}
-	dev, err := g.api.Get(ctx, "deployments", record.Names.DevWorkload)
-	switch {
-	case err == nil && record.owns(dev):
+	dev, err := g.devWorkload(ctx, record)
+	if err != nil {
+		return err
+	}
+	if dev != nil {
 		uid, _ := at(dev, "metadata", "uid").(string)
 		if err := g.api.Delete(ctx, "deployments", record.Names.DevWorkload, uid); err != nil {
 			return err
 		}
-	case err != nil && !kube.IsCode(err, 404):
-		return err
 	}
 	if err := g.putBack(ctx, record); err != nil {
 		return err

@@ -221,6 +221,21 @@ func TestExclusiveStopsTheDevPodFirst(t *testing.T) {
 	}
 }
 
+func TestALaptopThatIsBackFirstKeepsItsDevPod(t *testing.T) {
+	c := taken(t, "exclusive")
+	g, after := watched(c)
+	// The lease is old when it is read; then the laptop renews it and starts its pod anew.
+	c.between = func() {
+		c.renew("2")
+		metadata := c.objects["deployments/web-towline"]["metadata"].(map[string]any)
+		metadata["resourceVersion"] = "written"
+	}
+	after(2 * time.Minute)
+	if c.replicas("web") != 0 || c.replicas("web-towline") != 1 || g.gaveBack {
+		t.Fatal("the pod is stopped that the laptop has started")
+	}
+}
+
 func TestWhatIsNotOursIsLeft(t *testing.T) {
 	for name, change := range map[string]func(*cluster){
 		"another session holds it": func(c *cluster) {

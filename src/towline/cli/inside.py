@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from towline.cli.common import open_session_api, read_manifest
 from towline.cli.common import run as run_async
 from towline.errors import UsageError
+
+if TYPE_CHECKING:
+    from towline.session.local import LocalSession
 
 _PASS_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
@@ -59,8 +64,28 @@ async def _exec(service: str | None, command: tuple[str, ...]) -> int:
 
     session = pick_session(service)
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    async with open_session_api(session) as api, attached(session, api=api) as ssh:
-        return await run_in_container(ssh, command, terminal=terminal)
+    async with (
+        open_session_api(session) as api,
+        attached(session, api=api, events=_told(session)) as (line, ssh),
+    ):
+        return await run_in_container(ssh, command, terminal=terminal, is_lost=lambda: line.is_lost)
+
+
+def _told(session: LocalSession) -> Callable[[object], None]:
+    """One line when the network goes, and one when it is back."""
+    from towline.line.line import Healed, Lost
+
+    def tell(event: object) -> None:
+        if isinstance(event, Lost):
+            click.echo(
+                f"! connection lost: the command runs on, and is waited for {session.keep_for_s:g} "
+                "s long (keepFor); Ctrl-C ends the wait",
+                err=True,
+            )
+        elif isinstance(event, Healed):
+            click.echo(f"connection back after {event.after_s:.1f} s, nothing lost", err=True)
+
+    return tell
 
 
 @click.command(

@@ -19,8 +19,9 @@ from towline._kit.together import together
 from towline.cluster import point
 from towline.cluster.api import FIELD_MANAGER, Api
 from towline.cluster.changing import changed
+from towline.cluster.kube_events import tell_ended
 from towline.cluster.watch import until, until_gone
-from towline.errors import Conflict, Forbidden, NotFound, Refused, SessionTaken, TowlineError
+from towline.errors import Conflict, SessionTaken, TowlineError
 from towline.manifest.model import Handover
 from towline.plan.autocreate import was_made
 from towline.plan.fields import (
@@ -34,6 +35,7 @@ from towline.plan.fields import (
 from towline.plan.model import (
     ANNOTATION_GIVEN_BACK,
     ANNOTATION_RESTORE,
+    ANNOTATION_RETAKEN,
     LABEL_SESSION,
     MANAGED_BY,
 )
@@ -326,8 +328,14 @@ async def remove_dev_pods(api: Api, record: Record) -> None:
 
 
 async def start_dev_workload(api: Api, record: Record) -> None:
-    """Let the dev workload have its pod again, after the guard took it away."""
-    await api.patch("deployments", record.names.dev_workload, {"spec": {"replicas": 1}})
+    """Let the dev workload have its pod again, if the guard took it away.
+
+    It is written to in any case, so that a write of the guard's that is under way does not
+    count any more.
+    """
+    metadata = {"annotations": {ANNOTATION_RETAKEN: time_text()}}
+    patch = {"metadata": metadata, "spec": {"replicas": 1}}
+    await api.patch("deployments", record.names.dev_workload, patch)
 
 
 async def _delete_dev_workload(api: Api, record: Record) -> None:
@@ -422,9 +430,19 @@ async def remove_record(api: Api, record: Record) -> None:
 
 
 async def restore(
-    api: Api, record: Record, *, report: Report, ready_timeout_s: float, wait: bool = True
+    api: Api,
+    record: Record,
+    *,
+    report: Report,
+    ready_timeout_s: float,
+    wait: bool = True,
+    ended_by: str | None = None,
 ) -> str:
     """The whole way back, from a record alone. Idempotent: what is done is passed over.
+
+    Args:
+        ended_by: who does it, and by what, if it is not the session's own client: that one
+            may be asleep, and is to know when it wakes up (kube_events).
 
     Returns:
         How the original stands now, in words.
@@ -433,7 +451,7 @@ async def restore(
         TowlineError: the original did not get ready in time; everything else is done.
     """
     if record.is_kept:
-        return await _restore_kept(api, record, report=report)
+        return await _restore_kept(api, record, report=report, ended_by=ended_by)
     late: TowlineError | None = None
     if record.handover is Handover.EXCLUSIVE:
         # What they have in common is free only when the dev pod is gone.
@@ -454,7 +472,7 @@ async def restore(
             late = not_ready_in_time(record, ready_timeout_s)
     await remove_dev_workload(api, record, wait=False)
     await put_back_original(api, record, report=report)
-    await remove_record(api, record)
+    await _end_record(api, record, ended_by=ended_by)
     if late is not None:
         raise late
     if stood in (Stopped.NEVER, Stopped.BY_US, Stopped.PUT_BACK):
@@ -462,7 +480,7 @@ async def restore(
     return f"nothing of session {record.session} is left"
 
 
-async def _restore_kept(api: Api, record: Record, *, report: Report) -> str:
+async def _restore_kept(api: Api, record: Record, *, report: Report, ended_by: str | None) -> str:
     """The way back where the original was up all the time: the dev pod goes last."""
     told: list[str] = []
     await point.put_back_services(api, record, report=told.append)
@@ -471,8 +489,15 @@ async def _restore_kept(api: Api, record: Record, *, report: Report) -> str:
     await point.endpoints_follow(api, record, here=False)
     await remove_dev_workload(api, record, wait=False)
     await put_back_original(api, record, report=report)
-    await remove_record(api, record)
+    await _end_record(api, record, ended_by=ended_by)
     return f"nothing of session {record.session} is left" if told else stands(record)
+
+
+async def _end_record(api: Api, record: Record, *, ended_by: str | None) -> None:
+    # Before the record goes: whoever sees it gone asks next who did it.
+    if ended_by is not None:
+        await tell_ended(api, record, by=ended_by)
+    await remove_record(api, record)
 
 
 def stands(record: Record) -> str:
@@ -490,30 +515,3 @@ def not_ready_in_time(record: Record, timeout_s: float) -> TowlineError:
         f"{record.kind} {record.workload} was put back, but is not ready after {timeout_s:.0f} s",
         hint=f"see why: kubectl describe {record.kind.value.lower()} {record.workload}",
     )
-
-
-async def tell_event(api: Api, record: Record, *, reason: str, message: str, now: str) -> None:
-    """A Kubernetes Event on the original; nothing where the rights do not allow one."""
-    body = {
-        "apiVersion": "v1",
-        "kind": "Event",
-        "metadata": {"generateName": f"{record.workload[:200]}.towline-"},
-        "involvedObject": {
-            "apiVersion": "apps/v1",
-            "kind": record.kind.value,
-            "name": record.workload,
-            "namespace": api.namespace,
-            "uid": record.workload_uid,
-        },
-        "reason": reason,
-        "message": message,
-        "type": "Normal",
-        "source": {"component": "towline"},
-        "firstTimestamp": now,
-        "lastTimestamp": now,
-        "count": 1,
-    }
-    try:
-        await api.create("events", body)
-    except (Forbidden, Refused, NotFound):
-        return

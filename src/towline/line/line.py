@@ -171,8 +171,13 @@ async def resumable_line(
     clock: Clock | None = None,
     events: Callable[[Event], None] = lambda event: None,
     redial: Redial | None = None,
+    give_up_after_s: float | None = None,
 ) -> AsyncIterator[Line]:
     """A line to the agent, for as long as the block lasts; it begins with a carrier.
+
+    Args:
+        give_up_after_s: the line is gone when no carrier has answered for so long, or when
+            there is no such pod any more; with None somebody else has to know.
 
     Raises:
         LineGone: the agent refuses the line at once.
@@ -187,6 +192,7 @@ async def resumable_line(
             clock=clock or SystemClock(),
             events=events,
             redial=redial or Redial(),
+            give_up_after_s=give_up_after_s,
             tasks=tasks,
         )
         tasks.start(line._keep_dialling(), name="line: dial")
@@ -276,6 +282,7 @@ class Line(asyncio.Transport):
         clock: Clock,
         events: Callable[[Event], None],
         redial: Redial,
+        give_up_after_s: float | None,
         tasks: Tasks,
     ) -> None:
         super().__init__()
@@ -286,6 +293,7 @@ class Line(asyncio.Transport):
         self._clock = clock
         self._events = events
         self._redial = redial
+        self._give_up_after_s = give_up_after_s
         self._tasks = tasks
 
         self._out = Outgoing()
@@ -661,6 +669,9 @@ class Line(asyncio.Transport):
         if slept_s - self._slept_s > SLEPT_S:
             self.network_changed()
         self._slept_s = slept_s
+        if self._is_hopeless():
+            self._give_up()
+            return
         if self._current is None or not self._welcomed.is_set():
             return
         quiet_s = self._loop.time() - self._heard_at
@@ -669,6 +680,17 @@ class Line(asyncio.Transport):
         elif quiet_s >= PING_AFTER_S and self._pinged_at is None:
             self._pinged_at = self._loop.time()
             self._send(frames.Ping(int(self._pinged_at * 1e6)))
+
+    def _is_hopeless(self) -> bool:
+        if self._give_up_after_s is None or self._lost_since is None:
+            return False
+        return self._loop.time() - self._lost_since >= self._give_up_after_s
+
+    def _give_up(self) -> None:
+        text = f"it was not reached for {self._give_up_after_s:g} s, and keeps none for longer"
+        if self.last_error is not None:
+            text += f" (the last try: {self.last_error})"
+        self._gone(LineGone(text, reason=None))
 
     def _look_within_s(self) -> float:
         """When silence means something next, and no later than a sleep is to be seen."""
@@ -717,6 +739,8 @@ class Line(asyncio.Transport):
         first = not self._welcomed.is_set()
         if first and isinstance(error, (Forbidden, NotFound, Unauthorized)):
             self._end(error)
+        elif isinstance(error, NotFound) and self._give_up_after_s is not None:
+            self._gone(LineGone(str(error), reason=None))  # no pod has a name a second time
 
     # The end
 

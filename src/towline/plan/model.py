@@ -14,6 +14,8 @@ LABEL_SESSION = "towline.dev/session"
 LABEL_KIND = "towline.dev/kind"
 ANNOTATION_RESTORE = "towline.dev/restore"
 ANNOTATION_GIVEN_BACK = "towline.dev/given-back"
+ANNOTATION_RETAKEN = "towline.dev/retaken"
+ANNOTATION_ENDED_BY = "towline.dev/ended-by"
 """The guard's, on an original that serves while its session still waits for the laptop."""
 MANAGED_BY = {"app.kubernetes.io/managed-by": "towline"}
 

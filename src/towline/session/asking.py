@@ -53,7 +53,7 @@ async def environment_read_anew(session: LocalSession, entry: Entry, *, open_api
     from towline.session.attach import attached
     from towline.session.cluster_environment import ClusterEnvironment
 
-    async with open_api(session) as api, attached(session, api=api) as ssh:
+    async with open_api(session) as api, attached(session, api=api) as (_, ssh):
         truth = await ssh.control.environ()
         observed = await observe(entry, api=api)
         names = names_for(observed.kind, observed.name, session=session.session)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from towline.session.local import LocalSession, sessions
 if TYPE_CHECKING:
     # Imported where it connects: `env` only picks a session, and asyncssh takes 0.2 s.
     from towline.cluster.api import Api
+    from towline.line.line import Line
     from towline.transport.ssh import SshSession
 
 
@@ -51,25 +52,33 @@ def _names(found: list[LocalSession]) -> str:
 
 
 @asynccontextmanager
-async def attached(session: LocalSession, *, api: Api) -> AsyncIterator[SshSession]:
+async def attached(
+    session: LocalSession, *, api: Api, events: Callable[[object], None] = lambda event: None
+) -> AsyncIterator[tuple[Line, SshSession]]:
     """A line and an SSH connection of one's own to a session's dev pod.
 
+    A lost network is waited out for `keepFor`, as long as the agent keeps a line without a
+    carrier: what comes back later finds nothing there to go on with.
+
+    Args:
+        events: told those of the line.
+
     Raises:
-        ConnectionLost: the session has no pod at the moment.
+        ConnectionLost: the session has no pod at the moment, or its agent does not answer.
     """
-    from towline.line.carrier import CarrierDialler
-    from towline.line.line import resumable_line
-    from towline.transport.ssh import ssh_session
+    from towline.session.reach import agent_reached
 
     if session.pod is None:
         raise ConnectionLost(
             f"session {session.session} has no dev pod yet (stage: {session.stage})",
             hint="try again when `towline status` says that it is connected",
         )
-    keys = session.keys()
-    dialler = CarrierDialler(api, pod=session.pod, port=session.line_port)
-    async with (
-        resumable_line(dial=dialler.dial, key=keys.line_key) as line,
-        ssh_session(line, keys=keys) as ssh,
-    ):
-        yield ssh
+    async with agent_reached(
+        api,
+        pod=session.pod,
+        port=session.line_port,
+        keys=session.keys(),
+        events=events,
+        give_up_after_s=session.keep_for_s,
+    ) as reached:
+        yield reached

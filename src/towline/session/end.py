@@ -84,7 +84,13 @@ async def end_session(
     client = next((s for s in local.sessions() if s.session == record.session), None)
     if client is not None and await _client_ends(api, client, record):
         return apply.stands(record)
-    return await apply.restore(api, record, report=report, ready_timeout_s=ready_timeout_s)
+    return await apply.restore(
+        api,
+        record,
+        report=report,
+        ready_timeout_s=ready_timeout_s,
+        ended_by=f"{this_owner()} (`towline down`)",
+    )
 
 
 async def _client_ends(api: Api, client: local.LocalSession, record: Record) -> bool:

@@ -38,6 +38,7 @@ class Guard:
         self._renewed_at: float | None = None
         self._running: list[asyncio.Task[None]] = []
         self.is_posted = False
+        self._is_retaking = False
 
     def successor(self, plan: Plan) -> Guard:
         """The guard of the same laptop's next session, not posted yet."""
@@ -69,10 +70,43 @@ class Guard:
 
     async def renew(self, record: Record) -> bool:
         """Renew the lease; False when it is gone. Raises Unreachable, ClusterError."""
+        # Before it is sent: a laptop that falls asleep meanwhile has its answer on waking.
+        sent_at = _now()
         is_there = await renew_lease(self._api, record)
         if is_there:
-            self._renewed_at = _now()
+            self._renewed_at = sent_at
         return is_there
+
+    async def retake(self, record: Record, *, is_exclusive: bool) -> bool:
+        """Take the service back after an absence; whether it had been given back meanwhile.
+
+        In a seamless handover the dev pod is Ready by now: its gate was opened before.
+        Whatever of it was done, it stays due until it has come to its end: who waits for it
+        may be cancelled, by an exclusive handover's own dev pod that ends.
+
+        Raises:
+            Unreachable: the network is away.
+            Conflict: somebody scaled the original meanwhile.
+            ClusterError: the cluster refuses.
+        """
+        self._is_retaking = True
+        try:
+            was_serving = await self._retake(record, is_exclusive=is_exclusive)
+        except ClusterError as error:
+            self._is_retaking = isinstance(error, Unreachable)
+            raise
+        self._is_retaking = False
+        return was_serving
+
+    async def _retake(self, record: Record, *, is_exclusive: bool) -> bool:
+        if not await self.renew(record):
+            return False  # the session is over; the record's watch tells
+        was_serving = await apply.stop_original(self._api, record, anew=True)
+        if is_exclusive:
+            # Also where it did not serve yet: the guard stops the dev pod first.
+            await apply.original_ended(self._api, record)
+            await apply.start_dev_workload(self._api, record)
+        return was_serving
 
     @property
     def ended_the_session(self) -> bool:
@@ -82,8 +116,12 @@ class Guard:
     @property
     def may_have_given_back(self) -> bool:
         """Whether we were away for so long that the original may serve again."""
-        # Half of it: its clock began with our last renewal that arrived, not that was sent.
-        return self.is_posted and self._away_s > self._settings.give_back_after_s / 2
+        return self.is_posted and (self._is_retaking or self._was_away)
+
+    @property
+    def _was_away(self) -> bool:
+        # Half of it, as this decides whether to look: the guard's clock is another one.
+        return self._away_s > self._settings.give_back_after_s / 2
 
     @property
     def _away_s(self) -> float:
@@ -96,7 +134,7 @@ class Guard:
             await asyncio.sleep(every_s)
             # After a long absence the retaking renews it: the original is to be looked at
             # between the two.
-            if self.may_have_given_back:
+            if self._was_away:
                 continue
             try:
                 if not await self.renew(record):
@@ -128,21 +166,3 @@ def _now() -> float:
     """Seconds that pass also while the laptop sleeps, where there is such a clock."""
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     return time.clock_gettime(clock) if clock is not None else time.time()
-
-
-async def retake(guard: Guard, record: Record, *, api: Api, is_exclusive: bool) -> bool:
-    """Take the service back after an absence; whether it had been given back meanwhile.
-
-    In a seamless handover the dev pod is Ready by now: its gate was opened before.
-
-    Raises:
-        Conflict: somebody scaled the original meanwhile.
-        ClusterError: the cluster cannot be asked.
-    """
-    if not await guard.renew(record):
-        return False  # the session is over; the record's watch tells
-    was_serving = await apply.stop_original(api, record, anew=True)
-    if was_serving and is_exclusive:
-        await apply.original_ended(api, record)
-        await apply.start_dev_workload(api, record)
-    return was_serving

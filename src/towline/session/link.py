@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from towline._kit.tasks import Tasks
@@ -15,15 +15,12 @@ from towline.cluster.watch import until
 from towline.errors import ConnectionLost
 from towline.plan.record import Record
 from towline.session.events import Events, NetworkBack, NetworkLost, PodReplaced, Waiting, Warned
+from towline.session.reach import agent_reached
 from towline.transport.keys import Keys
 
 if TYPE_CHECKING:
     from towline.line.line import Line
     from towline.transport.ssh import SshSession
-
-# The agent answers milliseconds after its container runs; a port-forward may be refused
-# until the kubelet knows of it too.
-_FIRST_ANSWER_S = 20.0
 
 
 class Connection:
@@ -49,29 +46,10 @@ async def connection(
     Raises:
         ConnectionLost: the agent does not answer.
     """
-    # Imported while the pod starts: asyncssh takes 0.2 s.
-    from towline.line.carrier import CarrierDialler
-    from towline.line.line import resumable_line
-    from towline.transport.ssh import ssh_session
-
-    dialler = CarrierDialler(api, pod=pod.name, port=record.line_port)
     healed = asyncio.Event()
-    async with AsyncExitStack() as stack:
-        try:
-            async with asyncio.timeout(_FIRST_ANSWER_S):
-                line = await stack.enter_async_context(
-                    resumable_line(
-                        dial=dialler.dial,
-                        key=keys.line_key,
-                        events=_tell(events, healed),
-                    )
-                )
-                ssh = await stack.enter_async_context(ssh_session(line, keys=keys))
-        except TimeoutError as error:
-            raise ConnectionLost(
-                f"the agent in pod {pod.name} does not answer after {_FIRST_ANSWER_S:.0f} s",
-                hint=f"see why: towline logs --pod, or kubectl logs {pod.name}",
-            ) from error
+    async with agent_reached(
+        api, pod=pod.name, port=record.line_port, keys=keys, events=_tell(events, healed)
+    ) as (line, ssh):
         yield Connection(pod, line, ssh, healed)
 
 

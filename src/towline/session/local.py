@@ -32,6 +32,7 @@ class LocalSession:
             number that is given to another process later does not pass for it.
         stage: the last stage that was reached.
         gate_open: None before there is a gate.
+        keep_for_s: how long the agent keeps a line without a carrier.
         home: the folder's name, where that is not the session's: it was taken over anew.
         sync: the state of each synced folder, in words.
     """
@@ -49,6 +50,8 @@ class LocalSession:
     workload: str
     container: str
     line_port: int
+    # The default of a manifest, for a session that an older client began.
+    keep_for_s: float = 600.0
     pod: str | None = None
     command_pid: int | None = None
     command: str | None = None

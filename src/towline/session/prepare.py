@@ -237,7 +237,7 @@ async def _settle(observed: Observed, *, api: Api, options: Options, events: Eve
         )
     if not mine and not options.end_other_session:
         raise taken(record)
-    await end_other(api, record, events=events, timeout_s=options.ready_timeout_s)
+    await end_other(api, record, by=this_owner(), events=events, timeout_s=options.ready_timeout_s)
 
 
 async def confirm(

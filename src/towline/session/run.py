@@ -202,6 +202,7 @@ def _local_session(
         workload=plan.workload,
         container=plan.container,
         line_port=plan.agent_ports.line,
+        keep_for_s=entry.settings.keep_for_s,
         command=str(entry.command) if entry.command else None,
         ports=tuple(
             [f"reverse {r.remote}:{r.local}" for r in entry.reverse]

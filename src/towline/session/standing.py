@@ -35,7 +35,7 @@ from towline.session.events import (
     WillRestore,
 )
 from towline.session.gatekeeper import Gatekeeper
-from towline.session.guard import Guard, retake
+from towline.session.guard import Guard
 from towline.session.link import Connection, Link, keep_link
 from towline.session.options import Options
 from towline.session.original import OriginalWatch
@@ -216,9 +216,7 @@ class Standing(ABC):
                 return  # the one that comes in its place begins with this
         while True:
             try:
-                was_serving = await retake(
-                    guard, self._record, api=self._api, is_exclusive=is_exclusive
-                )
+                was_serving = await guard.retake(self._record, is_exclusive=is_exclusive)
             except Unreachable:
                 await asyncio.sleep(_RETRY_S)
                 continue
@@ -232,13 +230,15 @@ class Standing(ABC):
     async def _wake_after_absence(self, guard: Guard, pointing: Pointing) -> None:
         while True:
             try:
-                await guard.renew(self._record)
+                is_there = await guard.renew(self._record)
             except Unreachable:
                 await asyncio.sleep(_RETRY_S)
                 continue
             except ClusterError as error:
                 self._events(Warned(text=f"the guard's lease is not renewed: {error.message}"))
-            pointing.wake()
+                is_there = True
+            if is_there:  # else the session is over; the record's watch tells
+                pointing.wake()
             return
 
     async def _reassert(self, current: Connection) -> None:
@@ -248,15 +248,17 @@ class Standing(ABC):
     async def _stand(self, observed: Observed) -> None:
         """Hold the service until the session is over; anew where the guard has ended it.
 
+        Not where a person has: what was ended on purpose is not begun again by itself.
+
         Raises:
             TowlineError: it is somebody else's by now, or cannot be taken over any more.
         """
         while True:
             async with Tasks() as tasks:
                 tasks.start(self._hold(observed), name="hold")
-                reason = await record_gone(self._api, self._record)
-            if not self._takeover.guard.ended_the_session:
-                self._requests.end(reason)
+                gone = await record_gone(self._api, self._record)
+            if gone.by_hand or not self._takeover.guard.ended_the_session:
+                self._requests.end(gone.reason)
                 return
             observed = await self._take_over_anew()
 
@@ -301,13 +303,18 @@ class Standing(ABC):
         self._pointing = pointing = Pointing(
             self._record,
             api=self._api,
-            is_open=lambda: self._keeper.is_open,
+            is_open=self._may_lead_here,
             events=self._events,
         )
         self._keeper.moved = pointing.wake
         async with Tasks() as tasks:
             tasks.start(watch.run(), name="original")
             await pointing.run()
+
+    def _may_lead_here(self) -> bool:
+        # On waking from a long sleep the Service is seen to lead to the original before the
+        # dev pod is seen to be gone: pointed there once more it would lead nowhere.
+        return self._keeper.is_open and not self._takeover.guard.ended_the_session
 
     async def _hand_over(self) -> None:
         await self._keeper.opened.wait()

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
-from towline._kit.moments import time_text
 from towline._kit.tasks import Tasks, finish, settled
 from towline._kit.together import together
 from towline.cluster import apply, point
 from towline.cluster.api import Api
 from towline.cluster.claims import create_claim
+from towline.cluster.kube_events import hand_that_ended, tell_restored, tell_taken_over
 from towline.cluster.pieces import share_pieces
 from towline.cluster.pods import (
     NO_ROOM_AFTER_S,
@@ -22,10 +22,10 @@ from towline.cluster.pods import (
     pod_running,
     service_only_at,
 )
-from towline.errors import ClusterError, ConnectionLost, TowlineError
+from towline.errors import ClusterError, ConnectionLost, TowlineError, Unreachable
 from towline.manifest.model import Entry, Handover, Original, Settings
 from towline.payload.pieces import Piece
-from towline.plan.model import Plan
+from towline.plan.model import Owner, Plan
 from towline.plan.record import Record
 from towline.plan.services import selector_text
 from towline.session import local
@@ -37,9 +37,12 @@ from towline.session.requests import Requests
 
 # For the EndpointSlice to follow the pod's readiness: what is longer is not waited for.
 _ENDPOINTS_S = 5.0
+_RETRY_S = 0.5
 
 
-async def end_other(api: Api, record: Record, *, events: Events, timeout_s: float) -> None:
+async def end_other(
+    api: Api, record: Record, *, by: Owner, events: Events, timeout_s: float
+) -> None:
     """End another session, or what is left of one of ours, from its record."""
     events(Warned(text=f"ending session {record.session} of {record.owner} first"))
     await apply.restore(
@@ -48,6 +51,7 @@ async def end_other(api: Api, record: Record, *, events: Events, timeout_s: floa
         report=lambda text: events(Warned(text=text)),
         ready_timeout_s=timeout_s,
         wait=False,
+        ended_by=f"{by} (`towline up`)",
     )
 
 
@@ -230,13 +234,7 @@ async def _restore(api: Api, record: Record, *, ready_timeout_s: float, events: 
             f"the cluster could not be given back: {error.message}",
             hint=f"when it can be reached: towline down {record.entry} -n {api.namespace}",
         ) from error
-    await apply.tell_event(
-        api,
-        record,
-        reason="TowlineRestored",
-        message=f"development by {record.owner} ended",
-        now=time_text(),
-    )
+    await tell_restored(api, record)
     return stands
 
 
@@ -253,13 +251,7 @@ async def hand_over(api: Api, takeover: Takeover, pod: DevPod) -> None:
             async with asyncio.timeout(_ENDPOINTS_S):
                 for service in services:
                     await service_only_at(api, service, pod.address)
-    await apply.tell_event(
-        api,
-        record,
-        reason="TowlineTakenOver",
-        message=f"in development by {record.owner}: `towline down` gives it back",
-        now=time_text(),
-    )
+    await tell_taken_over(api, record)
 
 
 async def give_back(
@@ -363,7 +355,19 @@ async def original_at(api: Api, record: Record) -> dict[int, list[str]]:
     }
 
 
-async def record_gone(api: Api, record: Record) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordGone:
+    """Why a session's record is there no more.
+
+    Attributes:
+        by_hand: somebody is known to have ended the session; otherwise the guard may have.
+    """
+
+    reason: str
+    by_hand: bool = False
+
+
+async def record_gone(api: Api, record: Record) -> RecordGone:
     """Wait until the record is deleted, by `down` from wherever; returns what happened."""
     from towline.cluster.watch import until
 
@@ -373,12 +377,23 @@ async def record_gone(api: Api, record: Record) -> str:
         lambda event: event.kind == "DELETED",
         fields=f"metadata.name={record.names.record}",
     )
+    if (hand := await _hand_that_ended(api, record)) is not None:
+        return RecordGone(reason=f"ended by {hand}", by_hand=True)
     try:
         namespace = await api.find("namespaces", api.namespace)
         if namespace is None or namespace["metadata"].get("deletionTimestamp"):
-            return f"namespace {api.namespace} is being deleted"
+            return RecordGone(reason=f"namespace {api.namespace} is being deleted")
         if await api.find(record.kind.resource, record.workload) is None:
-            return f"{record.kind} {record.workload} was deleted, and the session's record too"
+            what = f"{record.kind} {record.workload}"
+            return RecordGone(reason=f"{what} was deleted, and the session's record too")
     except ClusterError:
         pass  # without the right to see it, or the way to it
-    return "ended by `towline down`"
+    return RecordGone(reason="ended by `towline down`")
+
+
+async def _hand_that_ended(api: Api, record: Record) -> str | None:
+    while True:
+        try:
+            return await hand_that_ended(api, record)
+        except Unreachable:
+            await asyncio.sleep(_RETRY_S)

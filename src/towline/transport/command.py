@@ -20,6 +20,7 @@ from towline.transport.ssh import SshSession
 
 _CHUNK_BYTES = 64 * 1024
 _CHUNKS_AHEAD = 16
+_CTRL_C = b"\x03"
 
 
 async def run_in_container(
@@ -30,6 +31,7 @@ async def run_in_container(
     started: Callable[[], None] = lambda: None,
     outputs: tuple[int, int] = (1, 2),
     has_input: bool = True,
+    is_lost: Callable[[], bool] = lambda: False,
 ) -> int:
     """Run a command with our stdin, stdout and stderr; an empty one is a shell.
 
@@ -40,6 +42,8 @@ async def run_in_container(
         started: called when it runs.
         has_input: whether our stdin is the command's; else it has none.
         outputs: the descriptors that its stdout and stderr are written to.
+        is_lost: whether the network is away: a Ctrl-C that cannot reach the command is ours
+            then, as it is where there is no terminal.
 
     Returns:
         Its exit code, 128 and the signal's number when a signal ended it.
@@ -59,7 +63,8 @@ async def run_in_container(
             started()
             with _raw(terminal), _following_size(process, terminal):
                 if has_input:
-                    tasks.start(_send_input(process), name="stdin")
+                    is_ours = is_lost if terminal else lambda: False
+                    tasks.start(_send_input(process, is_ours), name="stdin")
                 else:
                     process.stdin.write_eof()
                 await together(_show(process.stdout, outputs[0]), _show(process.stderr, outputs[1]))
@@ -69,7 +74,10 @@ async def run_in_container(
     if process.exit_signal:
         name = f"SIG{process.exit_signal[0]}"
         return 128 + int(getattr(signal, name, signal.SIGTERM))
-    return process.exit_status if process.exit_status is not None else 255
+    if process.exit_status is None:
+        # The agent tells each end of a command: this is the end of the agent, or of the line.
+        raise ConnectionLost("the command's channel ended before the command did")
+    return process.exit_status
 
 
 # Our own three streams may be files, pipes, terminals or /dev/null, and are shared with
@@ -77,7 +85,9 @@ async def run_in_container(
 # non-blocking for everybody. Threads read and write them as they are.
 
 
-async def _send_input(process: asyncssh.SSHClientProcess[bytes]) -> None:
+async def _send_input(
+    process: asyncssh.SSHClientProcess[bytes], is_ours: Callable[[], bool]
+) -> None:
     loop = asyncio.get_running_loop()
     chunks: asyncio.Queue[bytes] = asyncio.Queue()
     room = threading.Semaphore(_CHUNKS_AHEAD)
@@ -91,6 +101,8 @@ async def _send_input(process: asyncssh.SSHClientProcess[bytes]) -> None:
                 room.acquire()
                 ready, _, _ = select.select([0, over], [], [])
                 data = b"" if over in ready else _read(0)
+                if _CTRL_C in data and is_ours():
+                    os.kill(os.getpid(), signal.SIGINT)
                 with suppress(RuntimeError):  # the loop is closed: nobody wants it any more
                     loop.call_soon_threadsafe(chunks.put_nowait, data)
                 if not data:

@@ -61,7 +61,7 @@ def test_a_shell_reads_it(shell: str, tmp_path: Path) -> None:
     words = [shell, "sh"] if shell == "busybox" else [shell]
     script = tmp_path / "env.sh"
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     @example(HARD)
     @given(ENVIRONMENTS)
     def read_back(values: dict[bytes, bytes]) -> None:
@@ -89,7 +89,7 @@ def test_what_a_shell_cannot_have_is_named() -> None:
     assert made.content == b"export OK='1'\n"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @example(HARD)
 @given(ENVIRONMENTS)
 def test_python_dotenv_reads_it(values: dict[bytes, bytes]) -> None:
@@ -103,7 +103,7 @@ def test_python_dotenv_reads_it(values: dict[bytes, bytes]) -> None:
     assert {n: expanded[n] for n in plain} == plain, "no note, no surprise"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @example(HARD)
 @given(ENVIRONMENTS)
 def test_env_files_read_it(values: dict[bytes, bytes]) -> None:
@@ -138,7 +138,7 @@ def test_node_reads_it(tmp_path: Path) -> None:
         "process.stdout.write(JSON.stringify(u.parseEnv(fs.readFileSync(process.argv[1],'utf8'))))"
     )
 
-    @settings(max_examples=25, deadline=None, suppress_health_check=_SLOW)
+    @settings(max_examples=25, suppress_health_check=_SLOW)
     @example(HARD)
     @example({b"V0": b'"\r\n', b"V1": b""})  # V1 was read as a part of V0
     @given(
@@ -177,7 +177,7 @@ def read_docker(content: bytes) -> dict[str, str]:
     return found
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @example(HARD)
 @example({b"LONG": b"x" * 70_000})
 @given(ENVIRONMENTS)
@@ -237,7 +237,7 @@ def test_the_docker_command_reads_it(tmp_path: Path) -> None:
     environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     host = f"tcp://127.0.0.1:{server.server_address[1]}"
 
-    @settings(max_examples=15, deadline=None, suppress_health_check=_SLOW)
+    @settings(max_examples=15, suppress_health_check=_SLOW)
     @example(HARD)
     @example({b"EDGE": b"x" * (64 * 1024 - 6)})
     @given(ENVIRONMENTS)
@@ -270,7 +270,7 @@ def test_powershell_reads_it(tmp_path: Path) -> None:
     script = tmp_path / "env.ps1"
     show = f". {script}; & '{sys.executable}' -c 'import os; print(ascii(dict(os.environb)))'"
 
-    @settings(max_examples=10, deadline=None, suppress_health_check=_SLOW)
+    @settings(max_examples=10, suppress_health_check=_SLOW)
     @example(HARD)
     @given(ENVIRONMENTS)
     def read_back(values: dict[bytes, bytes]) -> None:

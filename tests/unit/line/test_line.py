@@ -9,7 +9,7 @@ import pytest
 
 from towline.errors import NotFound, Unreachable
 from towline.line import frames
-from towline.line.line import DialFailed, Event, Healed, Lost, resumable_line
+from towline.line.line import DialFailed, Event, Healed, LineGone, Lost, resumable_line
 from towline.line.redial import Redial
 
 KEY = frames.Key(b"k" * 32)
@@ -81,6 +81,7 @@ class Above(asyncio.Protocol):
         self.data = b""
         self.paused: list[bool] = []
         self.lost: list[Exception | None] = []
+        self.over = asyncio.Event()
 
     def data_received(self, data: bytes) -> None:
         self.data += data
@@ -93,6 +94,7 @@ class Above(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost.append(exc)
+        self.over.set()
 
 
 async def turn(times: int = 10) -> None:
@@ -212,6 +214,54 @@ async def test_what_may_pass_is_tried_again() -> None:
     redial = Redial(gap=lambda: 0.001)
     async with resumable_line(dial=dial, key=KEY, events=told.append, redial=redial):
         assert [type(event) for event in told] == [DialFailed, DialFailed]
+
+
+@pytest.mark.parametrize(
+    ("give_up_after_s", "error", "told"),
+    [
+        (0.3, Unreachable("nobody answers"), r"not reached for 0\.3 s.* nobody answers"),
+        (600.0, NotFound("pod web-1 is not there"), "pod web-1 is not there"),
+    ],
+)
+async def test_a_lost_line_is_given_up_where_somebody_asks_for_it(
+    give_up_after_s: float, error: Exception, told: str
+) -> None:
+    """`exec` waited for an API server that was gone for good until it was killed."""
+    carrier = Carrier()
+    carriers = [carrier]
+
+    async def dial() -> Carrier:
+        if carriers:
+            return carriers.pop()
+        raise error
+
+    async with resumable_line(dial=dial, key=KEY, give_up_after_s=give_up_after_s) as line:
+        _, above = await line.create_connection(Above, "agent", 22)
+        carrier.lose()
+        async with asyncio.timeout(10):
+            await above.over.wait()
+    with pytest.raises(LineGone, match=told):
+        raise above.lost[0] or AssertionError("closed in order")
+
+
+async def test_a_lost_line_is_kept_where_nobody_does() -> None:
+    carrier, tried = Carrier(), asyncio.Semaphore(0)
+    carriers = [carrier]
+
+    async def dial() -> Carrier:
+        if carriers:
+            return carriers.pop()
+        tried.release()
+        raise NotFound("pod web-1 is not there")
+
+    redial = Redial(gap=lambda: 0.05)
+    async with resumable_line(dial=dial, key=KEY, redial=redial) as line:
+        _, above = await line.create_connection(Above, "agent", 22)
+        carrier.lose()
+        async with asyncio.timeout(10):
+            for _ in range(20):
+                await tried.acquire()
+        assert above.lost == [] and line.is_lost
 
 
 async def test_a_full_carrier_is_not_written_to_until_it_is_not() -> None:

@@ -118,9 +118,7 @@ async def test_another_user_is_not_answered(tmp_path: Path) -> None:
         assert await asyncio.to_thread(ask, tmp_path, "double", value=1) == {"value": 2}
 
 
-@settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=60) | st.just(json.dumps([1, 2]).encode()))
 async def test_any_bytes_are_survived(tmp_path: Path, data: bytes) -> None:
     async with session(tmp_path):
