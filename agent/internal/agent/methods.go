@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"towline.dev/agent/internal/control"
 	"towline.dev/agent/internal/environ"
 	"towline.dev/agent/internal/memory"
+	"towline.dev/agent/internal/sockets"
 	"towline.dev/agent/internal/tunnel"
 )
 
@@ -51,7 +53,10 @@ func (m *methods) Call(method string, raw json.RawMessage) (any, error) {
 	case "route":
 		return m.route(raw)
 	case "listening":
-		return map[string]any{"ports": listening()}, nil
+		// A port that is only held for a process is not listened on by anybody.
+		left := m.reverse.Left()
+		ports := slices.DeleteFunc(sockets.Ports(), func(port int) bool { return left[port] })
+		return map[string]any{"ports": ports}, nil
 	case "status":
 		return m.status(), nil
 	}
