@@ -87,9 +87,10 @@ $(SETUP)/petclinic: samples/petclinic/pom.xml $(shell find samples/petclinic/src
 	mvn --quiet --batch-mode --file samples/petclinic package
 	@touch $@
 
-# The sample's `yarn start`, in a folder of its own: nothing global is changed.
-$(SETUP)/node: | npm
-	npm install --silent --no-fund --no-audit --prefix $(SETUP)/node-tools yarn@1.22.22
+# The sample's `yarn start`, and an npm that has all it needs in its own folder, for images.
+# In a folder of its own: nothing global is changed.
+$(SETUP)/node: Makefile | npm
+	npm install --silent --no-fund --no-audit --prefix $(SETUP)/node-tools yarn@1.22.22 npm@10.9.9
 	@touch $@
 
 check: setup ## Lint, types, layers, unit tests: under a minute when warm

@@ -80,12 +80,12 @@ async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 @pytest.fixture
 async def served(original: int) -> Any:
-    running = await asyncio.start_server(_closing(answers), "127.0.0.1", original)
+    running = await asyncio.start_server(closing(answers), "127.0.0.1", original)
     yield
     running.close()
 
 
-def _closing(handle: Any) -> Any:
+def closing(handle: Any) -> Any:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await handle(reader, writer)
@@ -232,7 +232,7 @@ async def test_only_what_is_permitted_is_dialled(keeping: Agent, original: int) 
             assert end.reset == "the session does not permit this target"
             with pytest.raises(asyncssh.ChannelOpenError, match="does not permit"):
                 await it.ssh.open_connection(host, port)
-        allowed = await asyncio.start_server(_closing(echo), "127.0.0.1", original)
+        allowed = await asyncio.start_server(closing(echo), "127.0.0.1", original)
         end = await spare(it, budget, "localhost", original)
         end.channel.write(b"hello")
         end.channel.write_eof()

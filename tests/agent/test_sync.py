@@ -153,6 +153,45 @@ async def test_many_deletions_are_asked_about(agent: Agent, pair: Pair, side: st
         await pair.until(lambda: len(held(other)) == 11)
 
 
+@pytest.mark.parametrize("side", ["laptop", "container"])
+async def test_a_deletion_in_small_portions_is_asked_about(
+    agent: Agent, pair: Pair, side: str
+) -> None:
+    """As `rm -r` on a slow disk does it: all went over, since no portion was over 20."""
+    files, portion = 60, 4
+    for number in range(files):
+        write(pair.laptop, f"f{number}", str(number))
+    root: Path = getattr(pair, side)
+    other = pair.container if side == "laptop" else pair.laptop
+    async with syncing(agent, pair):
+        await pair.alike()
+        gone = 0
+        while not pair.told.of(Stopped):
+            for number in range(gone, gone + portion):
+                (root / f"f{number}").unlink()
+            gone += portion
+            await pair.until(
+                lambda gone=gone: pair.told.of(Stopped) or len(held(other)) == files - gone
+            )
+        (halt,) = pair.told.of(Stopped)[0].halts
+        assert (halt.reason, halt.side) == (Reason.MANY_DELETIONS, side)
+        assert gone == files // 2 + 2 and len(held(other)) == files - gone + portion
+        # Put right, it goes on, and so it does when it is meant.
+        for number in range(gone):
+            write(root, f"f{number}", str(number))
+        pair.resume.resume()
+        await pair.alike()
+        assert len(held(other)) == files
+        for number in range(40):
+            (root / f"f{number}").unlink()
+        await pair.told.seen(Stopped, count=2)
+        pair.resume.resume(accept_deletions=True)
+        await pair.alike()
+        (root / "f59").unlink()
+        await pair.alike()
+        assert len(pair.told.of(Stopped)) == 2, "what was accepted does not count any more"
+
+
 async def test_what_is_ignored_stays_where_it_is(agent: Agent, pair: Pair) -> None:
     write(pair.laptop, ".stignore", "(?d)*.tmp\n/local\n")
     write(pair.laptop, ".towlineignore", "*.log\n!keep.log\n")

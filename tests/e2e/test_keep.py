@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import sys
 
 import pytest
 
-from .conftest import HERE, SANDBOX, Node, Session, Towline, dump, free_port, wait_until
+from .conftest import HERE, Node, Session, Towline, dump, free_port, wait_until
+from .loads import WHO, load_on
 from .shapes import PYTHON_IMAGE, pod_spec, service, workload
 
 pytestmark = pytest.mark.usefixtures("unchanged")
@@ -92,101 +92,6 @@ def test_a_dev_pod_that_goes_is_not_asked_meanwhile(
     assert session.end() == 130
 
 
-# Answers with who it is. While the file is there it does not listen. When it is to end, it
-# finishes what it has begun, as a server should. Before it closes its port, a filter on it
-# drops what knocks: whoever was queued by then has an answer, and nobody can queue between
-# the last look and the close (the kernel would reset them, not Towline).
-WHO = """
-import ctypes, os, selectors, signal, socket, sys, threading, time
-me, port, away = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-ended, jobs = threading.Event(), []
-for number in (signal.SIGINT, signal.SIGTERM):
-    signal.signal(number, lambda *_: ended.set())
-def serve(s):
-    with s:
-        s.settimeout(30)
-        head = b""
-        while b"\\r\\n\\r\\n" not in head:
-            data = s.recv(4096)
-            if not data:
-                return
-            head += data
-        head = b"HTTP/1.1 200 OK\\r\\nConnection: close\\r\\nContent-Length: %d\\r\\n\\r\\n"
-        s.sendall(head % len(me) + me.encode())
-def accept_all(listener):
-    while True:
-        try:
-            s, _ = listener.accept()
-        except BlockingIOError:
-            return
-        s.setblocking(True)
-        jobs.append(threading.Thread(target=serve, args=(s,), daemon=True))
-        jobs[-1].start()
-def deaf(listener):
-    class Program(ctypes.Structure):
-        _fields_ = [("length", ctypes.c_ushort), ("code", ctypes.c_char_p)]
-    return_zero = b"\\x06" + bytes(7)
-    program = Program(1, return_zero)
-    so_attach_filter = 26
-    listener.setsockopt(socket.SOL_SOCKET, so_attach_filter, bytes(program))
-while not ended.is_set():
-    while os.path.exists(away):
-        time.sleep(0.05)
-    listener = socket.create_server(("", port), backlog=512)
-    listener.setblocking(False)
-    poll = selectors.DefaultSelector()
-    poll.register(listener, selectors.EVENT_READ)
-    while not os.path.exists(away) and not ended.is_set():
-        poll.select(0.05)
-        accept_all(listener)
-    deaf(listener)
-    accept_all(listener)
-    listener.close()
-    poll.close()
-for job in jobs:
-    job.join(10)
-"""
-# Asks a Service so often a second, each time on a new connection, until its input ends; says
-# each time that the last 50 answers were from another one, and at last what went wrong with
-# those asked since it said so first: before that, the node may not know the new Service yet.
-LOAD = """
-import asyncio, sys
-host, per_second = sys.argv[1], float(sys.argv[2])
-asked, errors, last, told, jobs = 0, [], [], None, set()
-async def ask():
-    global asked, told
-    counts = told is not None
-    try:
-        async with asyncio.timeout(30):
-            reader, writer = await asyncio.open_connection(host, 80)
-            writer.write(b"GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
-            head, _, who = (await reader.read()).partition(b"\\r\\n\\r\\n")
-            assert head.startswith(b"HTTP/1.1 200") and who, head
-            writer.close()
-    except Exception as error:
-        if counts:
-            errors.append(repr(error))
-        return
-    asked += 1
-    last.append(who)
-    del last[:-50]
-    if len(last) == 50 and set(last) == {who} and who != told:
-        told = who
-        print(who.decode(), flush=True)
-async def main():
-    loop, due = asyncio.get_running_loop(), 0.0
-    ended = loop.run_in_executor(None, sys.stdin.read)
-    start, number = loop.time(), 0
-    while not ended.done():
-        number += 1
-        job = loop.create_task(ask())
-        jobs.add(job)
-        job.add_done_callback(jobs.discard)
-        await asyncio.sleep(max(start + number / per_second - loop.time(), 0))
-    await asyncio.gather(*jobs)
-    print(f"{asked} {len(errors)} {errors[:3]}", flush=True)
-asyncio.run(main())
-"""
 SWITCHES = 20
 
 
@@ -199,15 +104,11 @@ def test_twenty_switches_under_load_lose_no_connection(node: Node, elsewhere: To
     entry = {"mode": "hybrid", "reverse": [f"8080:{local}"],
              "command": [sys.executable, "-c", WHO, "laptop", str(local), str(away)]}  # fmt: skip
     elsewhere.manifest(json.dumps({"original": "keep", "holdFor": "1s", "dev": {"who": entry}}))
-    address = node.get("-n", namespace, "service", "who")["spec"]["clusterIP"]
-    words = [*SANDBOX, "exec", "--name", node.name, "--", "python3", "-c", LOAD, address, "200"]
-    load = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert load.stdin is not None and load.stdout is not None
-    try:
-        assert load.stdout.readline() == "original\n"
+    with load_on(node, namespace, "who") as load:
+        load.next_answers_are("original")
         session = elsewhere.up("who").serving()
         for number in range(SWITCHES):
-            assert load.stdout.readline() == ("original\n" if number % 2 else "laptop\n")
+            load.next_answers_are("original" if number % 2 else "laptop")
             if number == SWITCHES - 2:
                 session.process.send_signal(signal.SIGINT)
             elif number % 2 == 0:
@@ -215,11 +116,6 @@ def test_twenty_switches_under_load_lose_no_connection(node: Node, elsewhere: To
             elif number < SWITCHES - 2:
                 away.unlink()
         session.end()
-        load.stdin.close()
-        asked, errors, what = load.stdout.read().split(" ", 2)
-        assert int(asked) > 1000
-        assert errors == "0", what
-    finally:
-        load.stdin.close()
-        load.stdout.close()
-        load.wait(60)
+        asked, errors = load.ended()
+    assert asked > 1000
+    assert not errors

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import pty
-import select
 import signal
-import subprocess
-import termios
 import time
 from pathlib import Path
 
 import pytest
 
-from .conftest import TOWLINE, Node, Towline, asked_all_the_time, wait_until
+from .conftest import Node, Towline, asked_all_the_time, wait_until
+from .terminal import Terminal
 
 pytestmark = pytest.mark.usefixtures("unchanged")
 
@@ -151,59 +147,26 @@ def test_the_commands_exit_code_passes_through(towline: Towline, api: Path, code
 
 
 def test_the_command_has_a_terminal_of_its_own(towline: Towline, api: Path) -> None:
-    ours, theirs = pty.openpty()
     script = (
         "trap 'test -e again && exit 130; touch again; exit 5' INT; stty size; read line;"
         "echo got $line; while :; do sleep 0.1; done"
     )
-    words = [
-        *towline.prefix,
-        TOWLINE,
-        "up",
-        "api",
-        "--mode",
-        "sync",
-        "-n",
-        towline.namespace,
-        "--yes",
-    ]
-    process = subprocess.Popen(
-        [*words, "--", "sh", "-c", script],
-        cwd=towline.folder,
-        env=towline.environ(),
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-        preexec_fn=lambda: os.system("stty rows 31 cols 91"),
-    )
-    os.close(theirs)
-    seen = b""
-
-    def until(text: bytes) -> None:
-        nonlocal seen
-        deadline = time.monotonic() + 60
-        while text not in seen:
-            assert time.monotonic() < deadline, seen.decode()
-            if select.select([ours], [], [], 1.0)[0]:
-                seen += os.read(ours, 4096)
-
+    words = ["api", "--mode", "sync", "-n", towline.namespace, "--yes", "--", "sh", "-c", script]
+    terminal = Terminal(towline, *words, rows=31, columns=91)
     try:
-        until(b"31 91\r")
-        os.write(ours, b"hello\r")
-        until(b"got hello")
-        os.write(ours, b"\x03")  # to the process there, not to Towline
-        until(b"exit code 5")
+        terminal.read_until(b"31 91\r")
+        terminal.type(b"hello\r")
+        terminal.read_until(b"got hello")
+        terminal.type(b"\x03")  # to the process there, not to Towline
+        terminal.read_until(b"exit code 5")
         # What was typed before it asks was for the command that is gone, and is dropped.
-        wait_until("single keys", lambda: not termios.tcgetattr(ours)[3] & termios.ICANON)
-        os.write(ours, b"r")  # and this one to Towline, not to what was there
-        seen = b""
-        until(b"31 91\r")
-        os.write(ours, b"hello\r")
-        until(b"got hello")
-        os.write(ours, b"\x03")
-        assert process.wait(timeout=60) == 130, "ended by somebody, so the session is over"
+        wait_until("single keys", terminal.takes_single_keys)
+        terminal.seen = b""
+        terminal.type(b"r")  # and this one to Towline, not to what was there
+        terminal.read_until(b"31 91\r")
+        terminal.type(b"hello\r")
+        terminal.read_until(b"got hello")
+        terminal.type(b"\x03")
+        assert terminal.end() == 130, "ended by somebody, so the session is over"
     finally:
-        process.terminate()
-        process.wait(timeout=60)
-        os.close(ours)
+        terminal.close()

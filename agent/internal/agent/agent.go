@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"towline.dev/agent/internal/gate"
 	"towline.dev/agent/internal/line"
 	"towline.dev/agent/internal/memory"
+	"towline.dev/agent/internal/sockets"
 	"towline.dev/agent/internal/sshd"
 	"towline.dev/agent/internal/tunnel"
 )
@@ -63,7 +65,7 @@ func New(session *config.Session) (*Agent, error) {
 		}
 	}
 	a := &Agent{session: session, boot: line.Boot(), started: time.Now(), events: &control.Events{}}
-	a.listeners = &listeners{events: a.events}
+	a.listeners = &listeners{events: a.events, ports: a.listening}
 	budget := tunnel.NewBudget(memory.Tune())
 	a.gate = gate.New(session.Gate.Path, time.Duration(session.CarrierLostShut), func(open bool) {
 		a.events.Emit(gateEvent{"gate", open})
@@ -97,6 +99,13 @@ func (a *Agent) lead(open bool) {
 	default:
 		a.reverse.ToOriginal()
 	}
+}
+
+// listening gives the ports that the pod's processes listen on; on one that is only held
+// for a process nobody does.
+func (a *Agent) listening() []int {
+	left := a.reverse.Left()
+	return slices.DeleteFunc(sockets.Ports(), func(port int) bool { return left[port] })
 }
 
 // Run serves until SIGTERM or SIGINT.

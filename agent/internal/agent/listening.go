@@ -1,11 +1,7 @@
 package agent
 
 import (
-	"bufio"
-	"os"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -28,9 +24,11 @@ type listeningEvent struct {
 // listeners tells of each change of the ports that are listened on, once it was asked.
 type listeners struct {
 	events *control.Events
-	once   sync.Once
-	mu     sync.Mutex
-	told   []int
+	// ports gives those of the moment.
+	ports func() []int
+	once  sync.Once
+	mu    sync.Mutex
+	told  []int
 }
 
 // watch gives the ports now; changes since then are told as events.
@@ -51,50 +49,10 @@ func (l *listeners) watch() []int {
 func (l *listeners) look() []int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	ports := listening()
+	ports := l.ports()
 	if !slices.Equal(ports, l.told) {
 		l.told = ports
 		l.events.Emit(listeningEvent{"listening", ports})
 	}
 	return ports
-}
-
-// listenState is TCP_LISTEN in the kernel's tables.
-const listenState = "0A"
-
-// listening gives the TCP ports that the pod's processes listen on, for others than
-// themselves: a Service does not lead to a loopback address.
-func listening() []int {
-	ports := []int{}
-	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-		file, err := os.Open(table)
-		if err != nil {
-			continue // that family is off
-		}
-		lines := bufio.NewScanner(file)
-		for lines.Scan() {
-			ports = append(ports, listeningIn(lines.Text())...)
-		}
-		_ = file.Close()
-	}
-	slices.Sort(ports)
-	return slices.Compact(ports)
-}
-
-// listeningIn reads one line of proc_net_tcp(5).
-func listeningIn(line string) []int {
-	fields := strings.Fields(line)
-	if len(fields) < 4 || fields[3] != listenState {
-		return nil
-	}
-	address, text, ok := strings.Cut(fields[1], ":")
-	// 127/8 in the kernel's byte order, and ::1.
-	if !ok || len(address) == 8 && strings.HasSuffix(address, "7F") || address == "00000000000000000000000001000000" {
-		return nil
-	}
-	port, err := strconv.ParseUint(text, 16, 16)
-	if err != nil {
-		return nil
-	}
-	return []int{int(port)}
 }

@@ -9,27 +9,8 @@ import (
 	"testing"
 
 	"towline.dev/agent/internal/control"
+	"towline.dev/agent/internal/sockets"
 )
-
-func TestListeningIsForOthersOnly(t *testing.T) {
-	open, err := net.Listen("tcp", ":0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer open.Close()
-	own, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer own.Close()
-	ports := listening()
-	if !slices.Contains(ports, open.Addr().(*net.TCPAddr).Port) {
-		t.Errorf("%v is not among %v", open.Addr(), ports)
-	}
-	if slices.Contains(ports, own.Addr().(*net.TCPAddr).Port) {
-		t.Errorf("%v is among %v", own.Addr(), ports)
-	}
-}
 
 // asker says one line to the control subsystem, and gives what comes back line by line.
 type asker struct {
@@ -46,7 +27,7 @@ func TestAChangeOfThePortsIsToldAfterTheyWereAskedFor(t *testing.T) {
 	ask, asking := io.Pipe()
 	channel := &asker{ask, make(chan []byte, 100)}
 	events := &control.Events{}
-	asked := &methods{&Agent{events: events, listeners: &listeners{events: events}}, nil}
+	asked := &methods{&Agent{events: events, listeners: &listeners{events: events, ports: sockets.Ports}}, nil}
 	go func() { _ = control.Serve(channel, asked, events) }()
 	defer asking.Close()
 	if _, err := asking.Write([]byte(`{"id":1,"method":"listening"}` + "\n")); err != nil {

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -28,11 +29,24 @@ const (
 	copyBuffer = 32 << 10
 )
 
+// Life is what happens to a command. Its methods are called in time: Starting, Interrupted
+// and Typed just before, Ended right after; they must not block.
+type Life interface {
+	Starting()
+	// Interrupted: by Ctrl-C or a signal.
+	Interrupted()
+	// Typed: anything else came from its terminal.
+	Typed()
+	Ended()
+}
+
 // Session is what a session channel asked for before its command starts.
 type Session struct {
 	Channel  ssh.Channel
 	Terminal *Terminal
 	Env      []string
+	// Life is told of the command's; nil where nobody wants to know.
+	Life Life
 
 	mu      sync.Mutex
 	process *os.Process
@@ -139,10 +153,14 @@ func (s *Session) run(cmd *exec.Cmd) error {
 		s.mu.Unlock()
 		return &notStarted{notFound, "the client is gone"}
 	}
+	if s.Life != nil {
+		s.Life.Starting()
+	}
 	err = start(cmd)
 	streams.started()
 	if err != nil {
 		s.mu.Unlock()
+		s.tellEnded()
 		return startError(cmd, err)
 	}
 	s.process, s.ours = cmd.Process, streams.terminal
@@ -151,14 +169,47 @@ func (s *Session) run(cmd *exec.Cmd) error {
 	}
 	s.mu.Unlock()
 
-	streams.pump(s.Channel)
+	streams.pump(s.Channel, s.input(streams.stdin))
 	err = wait(cmd)
+	s.tellEnded()
 	s.mu.Lock()
 	s.process, s.ended = nil, true
 	s.mu.Unlock()
 	streams.drain()
 	s.tellEnd(cmd, err)
 	return nil
+}
+
+// input is where the client's input goes: to the command, whose life is told what comes.
+func (s *Session) input(stdin io.Writer) io.Writer {
+	if s.Life == nil || s.Terminal == nil {
+		return stdin
+	}
+	return typed{stdin, s.Life}
+}
+
+type typed struct {
+	io.Writer
+	life Life
+}
+
+// Write looks for the keys' bytes: programs that read single keys have no signals for them.
+func (t typed) Write(data []byte) (int, error) {
+	if len(bytes.Trim(data, interruptKeys)) == 0 {
+		t.life.Interrupted()
+	} else {
+		t.life.Typed()
+	}
+	return t.Writer.Write(data)
+}
+
+// interruptKeys are Ctrl-C and Ctrl-\.
+const interruptKeys = "\x03\x1c"
+
+func (s *Session) tellEnded() {
+	if s.Life != nil {
+		s.Life.Ended()
+	}
 }
 
 func startError(cmd *exec.Cmd, err error) error {
@@ -216,6 +267,9 @@ func (s *Session) Signal(name string) bool {
 	if s.process == nil {
 		s.early = append(s.early, signal)
 		return true
+	}
+	if s.Life != nil {
+		s.Life.Interrupted()
 	}
 	// The command leads its group (or session), so its pid names it.
 	return unix.Kill(-s.process.Pid, signal) == nil
@@ -307,9 +361,9 @@ func (p *streams) started() {
 }
 
 // pump carries input until the client's EOF, and output until drain.
-func (p *streams) pump(channel ssh.Channel) {
+func (p *streams) pump(channel ssh.Channel, input io.Writer) {
 	go func() {
-		_, _ = io.CopyBuffer(struct{ io.Writer }{p.stdin}, struct{ io.Reader }{channel}, make([]byte, copyBuffer))
+		_, _ = io.CopyBuffer(struct{ io.Writer }{input}, struct{ io.Reader }{channel}, make([]byte, copyBuffer))
 		if p.terminal == nil {
 			_ = p.stdin.Close()
 		} else {

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
 	"os"
@@ -116,5 +117,28 @@ func TestOrphansAreReapedAndOurOwnAreNot(t *testing.T) {
 			t.Fatal("orphans were not reaped")
 		}
 		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+type lifeTold struct{ told []string }
+
+func (l *lifeTold) Starting()    { l.told = append(l.told, "starting") }
+func (l *lifeTold) Interrupted() { l.told = append(l.told, "interrupted") }
+func (l *lifeTold) Typed()       { l.told = append(l.told, "typed") }
+func (l *lifeTold) Ended()       { l.told = append(l.told, "ended") }
+
+func TestInterruptsAreToldFromWhatIsTyped(t *testing.T) {
+	for input, want := range map[string]string{
+		"\x03": "interrupted", "\x03\x03": "interrupted", "\x1c": "interrupted",
+		"y\r": "typed", "\x03y": "typed", "y\x03": "typed", "\x04": "typed",
+	} {
+		life, written := &lifeTold{}, &bytes.Buffer{}
+		session := &Session{Life: life, Terminal: &Terminal{}}
+		if _, err := session.input(written).Write([]byte(input)); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(life.told, []string{want}) || written.String() != input {
+			t.Errorf("%q: told %v, written %q", input, life.told, written)
+		}
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"io"
 	"net"
 	"os"
+	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/pkg/sftp"
@@ -31,6 +33,9 @@ const (
 	triesAtMost = 3
 	// envAtMost entries may be set for one command.
 	envAtMost = 256
+	// portsEntry names the ports that Services lead to and the command is to listen on. It is
+	// said by `env`, which is the one request that every client can send ahead of `exec`.
+	portsEntry = "TOWLINE_PORTS"
 )
 
 // Server serves SSH to whoever has the session's key.
@@ -118,7 +123,7 @@ func (s *Server) session(incoming ssh.NewChannel, owner any) {
 				continue
 			}
 		default:
-			ok = prepares(request, session, started)
+			ok = s.prepares(request, session, started)
 		}
 		_ = request.Reply(ok, nil)
 	}
@@ -176,7 +181,7 @@ func serveFiles(channel ssh.Channel) {
 }
 
 // prepares serves the requests around a command.
-func prepares(request *ssh.Request, session *command.Session, started bool) bool {
+func (s *Server) prepares(request *ssh.Request, session *command.Session, started bool) bool {
 	switch request.Type {
 	case "pty-req":
 		terminal, err := command.ParseTerminal(request.Payload)
@@ -189,6 +194,9 @@ func prepares(request *ssh.Request, session *command.Session, started bool) bool
 		var entry struct{ Name, Value string }
 		if started || ssh.Unmarshal(request.Payload, &entry) != nil || len(session.Env) >= envAtMost {
 			return false
+		}
+		if entry.Name == portsEntry {
+			return s.givesPorts(entry.Value, session)
 		}
 		session.Env = append(session.Env, entry.Name+"="+entry.Value)
 		return true
@@ -204,4 +212,19 @@ func prepares(request *ssh.Request, session *command.Session, started bool) bool
 		return ssh.Unmarshal(request.Payload, &payload) == nil && session.Signal(payload.Text)
 	}
 	return false
+}
+
+// givesPorts lets the command have these ports while it runs; they are held here once it
+// has ended, without a round trip to ask the client.
+func (s *Server) givesPorts(text string, session *command.Session) bool {
+	var ports []int
+	for _, word := range strings.Fields(text) {
+		number, err := strconv.ParseUint(word, 10, 16)
+		if err != nil || number == 0 {
+			return false
+		}
+		ports = append(ports, int(number))
+	}
+	session.Life = s.Tunnels.Reverse.Lend(ports)
+	return true
 }

@@ -47,21 +47,26 @@ type Reverse struct {
 	// Waiting is told that connections wait for channels; it must not block.
 	waiting func(port, connections int)
 
-	mu        sync.Mutex
-	route     Route
-	ports     map[int]*port
-	order     []int
-	original  map[int][]string
-	held      int
-	arrival   time.Time // of the last connection
-	passed    map[*net.TCPConn]struct{}
-	listeners []net.Listener
+	mu       sync.Mutex
+	route    Route
+	ports    map[int]*port
+	order    []int
+	original map[int][]string
+	held     int
+	arrival  time.Time // of the last connection
+	passed   map[*net.TCPConn]struct{}
+	// taking are the ports that a process has yet to leave; see left.go.
+	taking map[int]*taking
 }
 
 type port struct {
-	err error
+	listeners []net.Listener
+	err       error
 	// passes: no laptop is behind it, only the original.
 	passes bool
+	// left is there where a process of the container was behind it and the next one may be;
+	// it ends that.
+	left *time.Timer
 	// Channels that wait for connections, and connections that wait for channels,
 	// oldest first; both at once only while the mode is Hold.
 	channels    []*waiter
@@ -89,6 +94,7 @@ func NewReverse(budget *Budget, holdFor time.Duration, waiting func(port, connec
 	return &Reverse{
 		budget: budget, waiting: waiting, ports: map[int]*port{},
 		route: Route{Mode: ToClient, HoldFor: holdFor}, passed: map[*net.TCPConn]struct{}{},
+		taking: map[int]*taking{},
 	}
 }
 
@@ -98,50 +104,25 @@ func (r *Reverse) Listen(number int) {
 	listener, err := listenEverywhere(number)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.ports[number] = &port{err: err}
 	r.order = append(r.order, number)
-	if err == nil {
-		r.listeners = append(r.listeners, listener)
-		go r.accept(number, listener)
+	if err != nil {
+		r.ports[number] = &port{err: err}
+		return
+	}
+	r.open(number, &port{listeners: []net.Listener{listener}})
+}
+
+func (p *port) close() {
+	for _, listener := range p.listeners {
+		_ = listener.Close()
 	}
 }
 
-const (
-	// leavingFor is how long a process that is asked to end may keep its port.
-	leavingFor = 15 * time.Second
-	// leftPause is what a connection may find nobody for.
-	leftPause = 2 * time.Millisecond
-)
-
-// ListenOnceFree takes over a port that a process of the container is about to leave, or
-// has left, unless it is listened on here already.
-func (r *Reverse) ListenOnceFree(number int) {
-	if r.Listens(number) {
-		return
-	}
-	take := func() bool {
-		listener, err := listenEverywhere(number)
-		if err != nil {
-			return false
-		}
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.ports[number] = &port{}
-		r.listeners = append(r.listeners, listener)
+func (r *Reverse) open(number int, port *port) {
+	r.ports[number] = port
+	for _, listener := range port.listeners {
 		go r.accept(number, listener)
-		return true
 	}
-	if take() {
-		return
-	}
-	go func() {
-		for deadline := time.Now().Add(leavingFor); time.Now().Before(deadline); {
-			time.Sleep(leftPause)
-			if take() {
-				return
-			}
-		}
-	}()
 }
 
 // Keep makes an original that is kept the target of what is not for the laptop: of
@@ -157,9 +138,7 @@ func (r *Reverse) Keep(original map[int][]string) {
 			continue
 		}
 		if listener, err := listenEverywhere(number); err == nil {
-			r.ports[number] = &port{passes: true}
-			r.listeners = append(r.listeners, listener)
-			go r.accept(number, listener)
+			r.open(number, &port{listeners: []net.Listener{listener}, passes: true})
 		}
 	}
 }
@@ -189,12 +168,12 @@ func (r *Reverse) Ports() []Port {
 	return result
 }
 
-// Listens tells whether connections may come to that port.
+// Listens tells whether connections may come to that port for a client.
 func (r *Reverse) Listens(number int) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	port := r.ports[number]
-	return port != nil && port.err == nil && !port.passes
+	return port != nil && port.err == nil && !port.passes && port.left == nil
 }
 
 // Held counts the connections that wait.
@@ -228,6 +207,9 @@ func (r *Reverse) arrived(number int, socket *net.TCPConn) {
 	r.arrival = time.Now()
 	port := r.ports[number]
 	switch {
+	case port == nil:
+		// Accepted while the port was given back to a process.
+		r.bring(number, &held{socket: socket, since: time.Now()})
 	case r.route.Mode == Pass || port.passes:
 		r.pass(number, socket)
 	case r.route.Mode == ToClient && len(port.channels) > 0:
@@ -236,7 +218,7 @@ func (r *Reverse) arrived(number int, socket *net.TCPConn) {
 		r.giveUp(number, socket)
 	default:
 		r.hold(number, port, socket)
-		if r.route.Mode == ToClient {
+		if r.route.Mode == ToClient && port.left == nil {
 			r.waiting(number, len(port.connections))
 		}
 	}
@@ -280,6 +262,9 @@ func (r *Reverse) tooLong(number int, waiting *held) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	port := r.ports[number]
+	if port == nil {
+		return // brought to a process in this very moment
+	}
 	for i, other := range port.connections {
 		if other == waiting {
 			port.connections = append(port.connections[:i], port.connections[i+1:]...)
@@ -349,7 +334,7 @@ func (r *Reverse) SetRoute(route Route) int {
 		for _, waiting := range port.connections {
 			waiting.timeout.Reset(time.Until(waiting.since.Add(route.HoldFor)))
 		}
-		if route.Mode == ToClient && len(port.connections) > 0 {
+		if route.Mode == ToClient && port.left == nil && len(port.connections) > 0 {
 			r.waiting(number, len(port.connections))
 		}
 	}
@@ -439,7 +424,10 @@ func (r *Reverse) LastArrival() time.Time {
 func (r *Reverse) StopListening() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, listener := range r.listeners {
-		_ = listener.Close()
+	for number := range r.taking {
+		r.takeNot(number)
+	}
+	for _, port := range r.ports {
+		port.close()
 	}
 }

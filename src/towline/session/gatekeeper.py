@@ -48,6 +48,7 @@ class Gatekeeper:
         self._where = where
         self._shut_refuses = shut_refuses
         self._is_over = False
+        self._stays = False
         self.moved: Callable[[], None] = lambda: None
         self._up: frozenset[int] = frozenset()
         self._changed = asyncio.Condition()
@@ -83,7 +84,7 @@ class Gatekeeper:
                     await self._change(True)
             else:
                 away_s = time.monotonic() - away_since
-                if self._is_open and away_s > self._hold_for_s:
+                if self._is_open and not self._stays and away_s > self._hold_for_s:
                     await self._change(False)
                 if not told and away_s > _TELL_AFTER_S:
                     told = True
@@ -108,6 +109,10 @@ class Gatekeeper:
         # The table said so a moment ago; a port that flaps is dialled again right away.
         await asyncio.sleep(_LOOK_EVERY_S / 10)
         return True
+
+    def stay(self) -> None:
+        """Do not shut it any more: who waits for the original is held here, however long."""
+        self._stays = True
 
     async def give_up(self) -> None:
         """The process is gone for good: nobody waits for a port any more."""

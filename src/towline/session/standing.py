@@ -380,6 +380,7 @@ class Standing(ABC):
     async def _give_back(self) -> None:
         if self._plan.handover is Handover.EXCLUSIVE:
             return
+        self._keeper.stay()
         process_runs = self._process_runs()
         if self._pointing is not None:
             await self._pointing.end()

@@ -168,7 +168,7 @@ class SyncServing(Standing):
                 reasons = "; ".join(halt.text for halt in event.halts)
                 self._events(
                     Warned(
-                        text=f"sync of {names} has stopped, and nothing was deleted: {reasons}. "
+                        text=f"sync of {names} has stopped, and deletes nothing more: {reasons}. "
                         f"Look there, then `{_way_on(event)}`"
                     )
                 )
@@ -212,16 +212,21 @@ class SyncServing(Standing):
                 await self._hold_ports()
             return running.result() if running.done() else None
 
+    def _held_when_left(self) -> frozenset[int]:
+        """The ports that the agent holds once the command has ended, however it did."""
+        # With an exclusive handover there is nobody whom what is held could be passed on to.
+        return frozenset() if self._plan.handover is Handover.EXCLUSIVE else self._routed()
+
     async def _hold_ports(self) -> None:
         """Before the command is ended: its ports are the agent's the moment it leaves them."""
         current = self._link.current
-        if current is None or self._plan.handover is Handover.EXCLUSIVE:
+        if current is None or not self._held_when_left():
             return
         with suppress(ConnectionLost, TowlineError):
             await current.ssh.control.route(
                 "hold",
                 hold_for_s=self._options.ready_timeout_s,
-                listen=self._routed() if self._keeper.is_open else (),
+                listen=self._held_when_left() if self._keeper.is_open else (),
             )
 
     async def _in_each_container(self, command: Command) -> Ending:
@@ -260,6 +265,7 @@ class SyncServing(Standing):
                 started=started,
                 outputs=outputs,
                 has_input=self.has_input and self._options.outputs is None,
+                ports=self._held_when_left(),
             )
 
     async def _wants_another(self) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 from towline._kit.tasks import Tasks
 from towline.errors import TowlineError
 from towline.sync import hashes
+from towline.sync.deletions import Deletion
 from towline.sync.events import (
     Counted,
     Differed,
@@ -26,12 +27,11 @@ from towline.sync.events import (
     shown,
 )
 from towline.sync.ignore import Ignore, is_rules
-from towline.sync.model import Entry, is_folder, is_other, parent
+from towline.sync.model import Change, Entry, is_folder, is_other, parent
 from towline.sync.packing import Packing
 from towline.sync.place import Place
 from towline.sync.reconcile import (
     Aside,
-    Change,
     Halt,
     Merge,
     Reason,
@@ -295,6 +295,9 @@ class _Loop:
         self._complaints = 0
         self._counted: Counted | None = None
         self._deleted_at = 0.0
+        # By the side that deletes.
+        self._deletions = {"laptop": Deletion(), "container": Deletion()}
+        self._began_at = 0.0
         self._dirty, self._news = dirty, news
 
     async def run(self) -> None:
@@ -362,8 +365,11 @@ class _Loop:
 
     async def _pass(self) -> _Outcome:
         await self._look()
+        # Also for what is looked at again in this pass: it is not later by a halt's length.
+        self._began_at = time.monotonic()
         merge = await self._merged()
         merge = await self._all_deletions(merge)
+        accepts = False
         while merge.halts:
             self._told(Stopped(halts=merge.halts))
             self._is_told = False
@@ -371,13 +377,17 @@ class _Loop:
             self._dirty.add(b"")
             await self._look()
             self._needs_all = True
-            merge = await self._merged(accepts=self._resume.accepts_deletions)
+            accepts = self._resume.accepts_deletions
+            merge = await self._merged(accepts=accepts)
         outcome = _Outcome(settled=dict(merge.agreed))
         if merge.is_quiet and not merge.agreed and not self._is_first:
             return outcome
         unkept = await self._keep(merge)
         await self._do_there(merge, unkept, outcome)
         await self._do_here(merge, outcome)
+        if accepts:
+            for deletion in self._deletions.values():
+                deletion.forget()
         self._end_complaints()
         await self._save(merge, outcome)
         return outcome
@@ -455,6 +465,8 @@ class _Loop:
                     stays_away=self._tree.stays_away,
                     accept_deletions=accepts,
                     folding=self._place.folding,
+                    laptop_before=self._deletions["laptop"].at(self._began_at),
+                    container_before=self._deletions["container"].at(self._began_at),
                 )
             )
             # Each failure needs all: those that are not met again are over.
@@ -598,6 +610,9 @@ class _Loop:
                 if status == Status.FAILED and is_folder(change.new):
                     outcome.unmade.add(change.path)
                 self._not_done(change.path, side, status, text, outcome)
+        now, other = time.monotonic(), "laptop" if side == "container" else "container"
+        self._deletions[other].deleted(done, now=now)
+        self._deletions[side].made(done, now=now)
         return done
 
     def _not_done(self, path: bytes, side: str, status: int, text: str, outcome: _Outcome) -> None:

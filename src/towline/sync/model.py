@@ -51,10 +51,34 @@ class Entry:
     digest: bytes = b""
     target: bytes = b""
 
+    @property
+    def content(self) -> bytes:
+        """What two entries share that are the same file or link at two paths."""
+        return self.digest or self.target
+
 
 FOLDER = Entry(Kind.FOLDER)
 
 Tree = Mapping[bytes, Entry]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One path of one side: what must be there before, and what is there after."""
+
+    path: bytes
+    old: Entry | None
+    new: Entry | None
+
+    @property
+    def takes_file(self) -> bool:
+        """Whether a file or link is gone by it."""
+        return _is_leaf(self.old) and not _is_leaf(self.new)
+
+    @property
+    def makes_file(self) -> bool:
+        """Whether a file or link is there by it where none was."""
+        return _is_leaf(self.new) and not _is_leaf(self.old)
 
 
 def same(one: Entry | None, other: Entry | None) -> bool:
@@ -72,6 +96,10 @@ def same(one: Entry | None, other: Entry | None) -> bool:
 def is_folder(entry: Entry | None) -> bool:
     """Whether there is a folder."""
     return entry is not None and entry.kind is Kind.FOLDER
+
+
+def _is_leaf(entry: Entry | None) -> bool:
+    return entry is not None and entry.kind is not Kind.FOLDER
 
 
 def is_other(entry: Entry | None) -> bool:

@@ -13,10 +13,12 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum, auto
 from functools import partial
 
+from towline.sync.deletions import NOTHING_BEFORE, Before
 from towline.sync.folding import NOTHING_FOLDED, Folding
 from towline.sync.model import (
     FOLDER,
     NAME_BYTES_AT_MOST,
+    Change,
     Entry,
     Kind,
     Tree,
@@ -50,15 +52,6 @@ class Halt:
     reason: Reason
     side: str
     text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One path of one side: what must be there before, and what is there after."""
-
-    path: bytes
-    old: Entry | None
-    new: Entry | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +139,8 @@ def reconcile(
     stays_away: Callable[[bytes], bool] = nothing_stays_away,
     accept_deletions: bool = False,
     folding: Folding = NOTHING_FOLDED,
+    laptop_before: Before = NOTHING_BEFORE,
+    container_before: Before = NOTHING_BEFORE,
 ) -> Merge:
     """Merge whole trees.
 
@@ -155,6 +150,8 @@ def reconcile(
         stays_away: whether the container's version of a path does not come to the laptop.
         accept_deletions: do what would halt otherwise.
         folding: what the laptop's disk does not tell apart.
+        laptop_before, container_before: what that side deleted just before, and belongs to
+            what it has deleted now.
     """
     paths = sorted({*ancestor, *laptop, *container}, key=tree_order)
     first_paths = _all_below(paths, foreign) if not is_first else frozenset()
@@ -176,7 +173,13 @@ def reconcile(
     _keep_what_is_below(paths, decided, laptop, container)
     merge = _changes(paths, decided, ancestor, laptop, container, foreign)
     merge = replace(merge, clashes=clashes)
-    halts = () if accept_deletions or is_first else _halts(merge, ancestor, laptop, container)
+    halts: tuple[Halt, ...] = ()
+    if not (accept_deletions or is_first):
+        halts = _halts(
+            ancestor,
+            ("laptop", laptop, laptop_before, merge.container),
+            ("container", container, container_before, merge.laptop),
+        )
     if halts:
         return Merge(agreed={}, foreign=foreign, halts=halts)
     return merge
@@ -431,31 +434,28 @@ def _beside(path: bytes, entry: Entry, laptop: Tree, container: Tree) -> bytes:
             return beside
 
 
-def _halts(merge: Merge, ancestor: Tree, laptop: Tree, container: Tree) -> tuple[Halt, ...]:
-    files = sum(entry.kind is not Kind.FOLDER for entry in ancestor.values())
+def _halts(
+    ancestor: Tree, *sides: tuple[str, Tree, Before, tuple[Change, ...]]
+) -> tuple[Halt, ...]:
+    """What each side deleted, which has changes for the other one, and is too much."""
+    files = NOTHING_BEFORE.files_at_first(ancestor)
+    trees = [tree for _, tree, _, _ in sides]
     halts = []
-    for side, tree, other, changes in (
-        ("laptop", laptop, container, merge.container),
-        ("container", container, laptop, merge.laptop),
-    ):
-        if files > 1 and not tree and other:
+    for side, tree, before, changes in sides:
+        if files > 1 and not tree and any(trees):
             text = f"the {side}'s folder is empty, and had {files} files"
             halts.append(Halt(Reason.ROOT_EMPTIED, side, text))
             continue
-        gone = files_gone(changes)
-        if gone > _DELETIONS_UNASKED and gone * 2 > files:
-            text = f"{gone} of {files} files were deleted on the {side}"
+        now = files_gone(changes)
+        gone, of = before.with_(changes).missing, before.files_at_first(ancestor)
+        if now and gone > _DELETIONS_UNASKED and gone * 2 > of:
+            text = f"{gone} of {of} files were deleted on the {side}"
+            if gone > now:
+                text += f", {gone - now} of them so slowly that they are gone on both by now"
             halts.append(Halt(Reason.MANY_DELETIONS, side, text))
     return tuple(halts)
 
 
 def files_gone(changes: tuple[Change, ...]) -> int:
     """Files that the changes delete; a file that was only moved is none."""
-    made = {change.new.digest for change in changes if change.new is not None}
-    return sum(
-        change.old is not None
-        and change.old.kind is not Kind.FOLDER
-        and (change.new is None or change.new.kind is Kind.FOLDER)
-        and change.old.digest not in made
-        for change in changes
-    )
+    return NOTHING_BEFORE.with_(changes).missing

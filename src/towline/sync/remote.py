@@ -17,9 +17,9 @@ from towline.errors import ConnectionLost, TowlineError
 from towline.sync import wire
 from towline.sync.delta import Base, Copied, lacking
 from towline.sync.ignore import Ignore
-from towline.sync.model import Entry, Kind, points_inside, stays_inside
+from towline.sync.model import Change, Entry, Kind, points_inside, stays_inside
 from towline.sync.packing import Packing, unpacked
-from towline.sync.reconcile import Aside, Change, Halt, Reason
+from towline.sync.reconcile import Aside, Halt, Reason
 from towline.sync.store import update
 from towline.sync.wire import Frame, frame, pack_entry, short
 from towline.transport.subsystem import Stream
@@ -35,7 +35,7 @@ class SyncHalted(TowlineError):
 
     def __init__(self, halt: Halt) -> None:
         super().__init__(
-            f"sync stopped ({halt.reason}): {halt.text}", hint="nothing was deleted; look there"
+            f"sync stopped ({halt.reason}): {halt.text}", hint="nothing more is deleted; look there"
         )
         self.halt = halt
 

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from towline.sync.delta import Copied
-from towline.sync.model import Entry, Kind, is_folder, parent, points_inside, same
+from towline.sync.model import Change, Entry, Kind, is_folder, parent, points_inside, same
 from towline.sync.place import open_file
-from towline.sync.reconcile import Change
 from towline.sync.scan import LaptopTree
 
 

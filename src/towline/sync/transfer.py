@@ -14,9 +14,8 @@ from pathlib import Path
 from towline._kit.tasks import finish
 from towline.sync import delta
 from towline.sync.delta import Base
-from towline.sync.model import Entry, Kind, parent
+from towline.sync.model import Change, Entry, Kind, parent
 from towline.sync.place import Place, open_file
-from towline.sync.reconcile import Change
 from towline.sync.remote import Piece, Remote
 from towline.sync.replica import Receiving, Replica
 from towline.sync.wire import CONTENT_BYTES, Frame, frame, pack_entry

@@ -8,7 +8,7 @@ import select
 import shlex
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 import asyncssh
@@ -32,6 +32,7 @@ async def run_in_container(
     outputs: tuple[int, int] = (1, 2),
     has_input: bool = True,
     is_lost: Callable[[], bool] = lambda: False,
+    ports: Collection[int] = (),
 ) -> int:
     """Run a command with our stdin, stdout and stderr; an empty one is a shell.
 
@@ -41,6 +42,8 @@ async def run_in_container(
         terminal: give it a terminal of its own there, and lend it ours here.
         started: called when it runs.
         has_input: whether our stdin is the command's; else it has none.
+        ports: that Services lead to and the command is to listen on: the agent leaves them to
+            it, and holds what comes to them from the moment that it has ended.
         outputs: the descriptors that its stdout and stderr are written to.
         is_lost: whether the network is away: a Ctrl-C that cannot reach the command is ours
             then, as it is where there is no terminal.
@@ -59,6 +62,7 @@ async def run_in_container(
                 term_type=os.environ.get("TERM", "xterm") if terminal else None,
                 term_size=size,
                 encoding=None,
+                env={"TOWLINE_PORTS": " ".join(map(str, sorted(ports)))} if ports else None,
             )
             started()
             with _raw(terminal), _following_size(process, terminal):

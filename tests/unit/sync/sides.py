@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
-from towline.sync.model import FOLDER, Entry, Kind, is_folder, parent, same
-from towline.sync.reconcile import Aside, Change
+from towline.sync.model import FOLDER, Change, Entry, Kind, is_folder, parent, same
+from towline.sync.reconcile import Aside
 
 
 def file(text: str, *, executable: bool = False) -> Entry:
