@@ -174,11 +174,11 @@ async def test_ctrl_c_refuses_nobody(
         await running.shown(b"serving None")
         asking = asyncio.create_task(load.run())
         await _until(lambda: len(load.answers) > 100)
-        assert port in await told.listening()
+        assert port in (await told.request("listening"))["ports"]
         running.type(CTRL_C)
         await running.shown(b"closed")
         assert await running.end() == 0
-        assert port not in await told.listening(), "what is held is not served"
+        assert port not in (await told.request("listening"))["ports"], "what is held is not served"
         served = len(load.answers)
         await told.route("hold", hold_for_s=30, listen=[port])
         await told.route("pass", to={port: [f"127.0.0.1:{original}"]})
@@ -214,7 +214,7 @@ async def test_who_catches_ctrl_c_keeps_its_port(agent: Agent, port: int, tmp_pa
             running.type(CTRL_C)
             await running.shown(b"caught")
             assert await ask(port) == b"first hello"
-            assert port in await told.listening()
+            assert port in (await told.request("listening"))["ports"]
 
 
 @pytest.mark.parametrize("then", ["ends", "ends-alone"])
