@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import socket
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 
@@ -22,6 +23,15 @@ def free_port() -> int:
     with socket.create_server(("", 0)) as probe:
         port: int = probe.getsockname()[1]
         return port
+
+
+def two_free_ports() -> int:
+    """The first of two next to each other, where no outgoing connection gets one meanwhile."""
+    for number in random.sample(range(20_000, 30_000), 1_000):
+        with suppress(OSError), socket.create_server(("", number)):
+            with socket.create_server(("", number + 1)):
+                return number
+    raise AssertionError("no two free ports")
 
 
 async def test_the_port_is_the_clusters_own_and_each_name_has_its_address() -> None:
@@ -44,7 +54,7 @@ async def test_the_port_is_the_clusters_own_and_each_name_has_its_address() -> N
 
 
 async def test_ports_that_are_the_laptops_are_listened_on_elsewhere() -> None:
-    port = free_port()
+    port = two_free_ports()
     async with Tasks() as tasks:
         with closing(
             NamedListeners(tasks=tasks, avoid={port + 1: "is the process's own"})
