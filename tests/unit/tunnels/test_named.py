@@ -28,9 +28,12 @@ def free_port() -> int:
 def two_free_ports() -> int:
     """The first of two next to each other, where no outgoing connection gets one meanwhile."""
     for number in random.sample(range(20_000, 30_000), 1_000):
-        with suppress(OSError), socket.create_server(("", number)):
-            with socket.create_server(("", number + 1)):
-                return number
+        with (
+            suppress(OSError),
+            socket.create_server(("", number)),
+            socket.create_server(("", number + 1)),
+        ):
+            return number
     raise AssertionError("no two free ports")
 
 
