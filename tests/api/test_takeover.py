@@ -35,6 +35,7 @@ from towline.payload.pieces import config_map
 from towline.plan.model import ANNOTATION_RESTORE, LABEL_SESSION, Plan
 from towline.plan.record import Record, read_record
 from towline.session.end import find_records
+from towline.session.takeover import RecordGone, record_gone
 
 _SETTLED_S = 10.0
 # What the controller of Deployments writes a moment after the first status.
@@ -241,6 +242,33 @@ async def test_a_workload_at_0_stays_at_0(cluster: Cluster) -> None:
     before = await settled(cluster)
     _, plan = await cluster.plan()
     await restore(cluster.api, await begin(cluster.api, plan))
+    await is_as(cluster, before)
+
+
+async def test_a_session_that_was_ended_before_it_watched_its_record_is_told(
+    cluster: Cluster,
+) -> None:
+    """It went on: its record was gone before the watch of it began."""
+    await cluster.create(deployment(), service())
+    before = await settled(cluster)
+    _, plan = await cluster.plan()
+    record = await begin(cluster.api, plan)
+    await restore(cluster.api, record, ended_by=f"{BEN} (`towline down`)")
+    async with asyncio.timeout(10):
+        gone = await record_gone(cluster.api, record)
+    assert gone == RecordGone(reason=f"ended by {BEN} (`towline down`)", by_hand=True)
+    await is_as(cluster, before)
+
+
+async def test_a_record_that_kubectl_deleted_names_nobody(cluster: Cluster) -> None:
+    await cluster.create(deployment(), service())
+    before = await settled(cluster)
+    _, plan = await cluster.plan()
+    record = await begin(cluster.api, plan)
+    await cluster.api.delete("configmaps", record.names.record)
+    async with asyncio.timeout(10):
+        assert not (await record_gone(cluster.api, record)).by_hand
+    await restore(cluster.api, record)
     await is_as(cluster, before)
 
 

@@ -58,8 +58,8 @@ USEFUL = (
     ("", "persistentvolumeclaims", "create", "`persistentVolume` keeps folders over sessions"),
     ("", "persistentvolumeclaims", "list", "`towline status` shows kept claims"),
     ("", "persistentvolumeclaims", "delete", "`towline down --volumes`"),
-    ("", "events", "create", "tells the namespace of a takeover"),
-    ("", "events", "list", "says why a pod does not start"),
+    ("", "events", "create", "tells of a takeover, and a laptop that slept who ended its session"),
+    ("", "events", "list", "says why a pod does not start, and who ended a session meanwhile"),
     ("autoscaling", "horizontalpodautoscalers", "list", "warns of an autoscaler"),
 )
 # Not in the Role: they show what is secret.

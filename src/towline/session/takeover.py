@@ -371,12 +371,14 @@ async def record_gone(api: Api, record: Record) -> RecordGone:
     """Wait until the record is deleted, by `down` from wherever; returns what happened."""
     from towline.cluster.watch import until
 
-    await until(
-        api,
-        "configmaps",
-        lambda event: event.kind == "DELETED",
-        fields=f"metadata.name={record.names.record}",
-    )
+    # A watch tells of the end of what it has seen, and there may be nothing to see any more.
+    if await apply.is_recorded(api, record):
+        await until(
+            api,
+            "configmaps",
+            lambda event: event.kind == "DELETED",
+            fields=f"metadata.name={record.names.record}",
+        )
     if (hand := await _hand_that_ended(api, record)) is not None:
         return RecordGone(reason=f"ended by {hand}", by_hand=True)
     try:
