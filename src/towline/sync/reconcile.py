@@ -446,9 +446,11 @@ def _halts(
             text = f"the {side}'s folder is empty, and had {files} files"
             halts.append(Halt(Reason.ROOT_EMPTIED, side, text))
             continue
-        now = files_gone(changes)
-        gone, of = before.with_(changes).missing, before.files_at_first(ancestor)
-        if now and gone > _DELETIONS_UNASKED and gone * 2 > of:
+        now, gone = files_gone(changes), before.with_(changes).missing
+        if not now or gone <= _DELETIONS_UNASKED:
+            continue
+        of = before.files_at_first(ancestor)
+        if gone * 2 > of:
             text = f"{gone} of {of} files were deleted on the {side}"
             if gone > now:
                 text += f", {gone - now} of them so slowly that they are gone on both by now"
