@@ -171,7 +171,8 @@ class _Keeper:
                 self._failure = f"{name} does not stay up; its log: {log}"
                 self._failed.set()
                 return
-            time.sleep(_RESTART_DELAY_S)
+            # Longer each time: those that need the API server end again until it is back.
+            time.sleep(_RESTART_DELAY_S * 2 ** (len(ends) - 1))
 
     def _run(self, name: str, command: list[str], pass_fds: tuple[int, ...]) -> int:
         with (NODE_STATE / "log" / f"{name}.log").open("ab") as log:

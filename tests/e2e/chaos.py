@@ -296,7 +296,8 @@ class Typing:
         says += ".on('line', line => console.log('got ' + line))"
         words = [str(TOWLINE), "exec", "frontend", "--", "node", "-e", says]
         self._process = subprocess.Popen(
-            words, stdin=far, stdout=far, stderr=far, cwd=setup.towline.folder,
+            # What exec itself says of the network would be in the middle of the lines.
+            words, stdin=far, stdout=far, stderr=subprocess.DEVNULL, cwd=setup.towline.folder,
             env=setup.towline.environ(), start_new_session=True,
         )  # fmt: skip
         os.close(far)
