@@ -8,10 +8,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from towline.cluster.api import Api
-from towline.errors import ConnectionLost, TowlineError
+from towline.errors import ConnectionLost, NotFound, TowlineError, Unreachable
 from towline.transport.keys import Keys
 
 if TYPE_CHECKING:
+    from towline.line.carrier import CarrierConnection
     from towline.line.line import Line
     from towline.transport.ssh import SshSession
 
@@ -54,12 +55,21 @@ async def agent_reached(
         events(event)
 
     dialler = CarrierDialler(api, pod=pod, port=port)
+
+    async def dial() -> CarrierConnection:
+        try:
+            return await dialler.dial()
+        except NotFound as error:
+            # A kubelet that has just started does not know its pods yet.
+            await api.get("pods", pod)
+            raise Unreachable(f"its node does not know the pod: {error.message}") from error
+
     async with AsyncExitStack() as stack:
         try:
             async with asyncio.timeout(_FIRST_ANSWER_S):
                 line = await stack.enter_async_context(
                     resumable_line(
-                        dial=dialler.dial,
+                        dial=dial,
                         key=keys.line_key,
                         events=told,
                         give_up_after_s=give_up_after_s,
