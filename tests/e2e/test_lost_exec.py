@@ -76,6 +76,8 @@ class Exec:
         else:
             self._ours, theirs = os.pipe()
             streams = {"stdin": subprocess.DEVNULL, "stdout": theirs, "stderr": theirs}
+        # A shell's background job, as the tests may be one, ignores SIGINT, and so do its children.
+        words = ["env", "--default-signal=INT", *words]
         self.process = subprocess.Popen(
             words, cwd=person.folder, env=person.environ(), start_new_session=True, **streams
         )
