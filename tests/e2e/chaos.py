@@ -345,10 +345,11 @@ class Typing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """Attributes: `breaks` what cannot outlive it, so that nothing is promised of that."""
+    """Attributes: `begin` says when it was, if not at once; `breaks` what cannot outlive it, so
+    that nothing is promised of that."""
 
     name: str
-    begin: Callable[[Setup], None]
+    begin: Callable[[Setup], float | None]
     end: Callable[[Setup], None] | None = None
     lasts_s: float = 0.0
     healed_by: str = "network-back"
@@ -403,23 +404,31 @@ def _drops(probability: float) -> tuple[Callable[[Setup], None], Callable[[Setup
     return lambda setup: rules(setup, "-I"), lambda setup: rules(setup, "-D")
 
 
-def _restarts(component: str) -> Callable[[Setup], None]:
-    """The sandbox starts a component that ends again, after a second or so."""
+def _restarts(component: str) -> Callable[[Setup], float]:
+    """The sandbox starts a component that ends again, after a second or so.
+
+    One that needs the API server may just be away, after another fault: it is waited for.
+    """
     find = f"""
-import os, signal
-for pid in filter(str.isdigit, os.listdir("/proc")):
-    try:
-        words = open(f"/proc/{{pid}}/cmdline").read().split("\\0")
-    except OSError:
-        continue
-    if words[1:2] == ["{component}"]:
-        os.kill(int(pid), signal.SIGKILL)
-        print(pid)
+import os, signal, time
+found = False
+while not found:
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            words = open(f"/proc/{{pid}}/cmdline").read().split("\\0")
+        except OSError:
+            continue
+        if words[1:2] == ["{component}"]:
+            os.kill(int(pid), signal.SIGKILL)
+            found = True
+    print(time.monotonic())
+    time.sleep(0.1)
 """
 
-    def begin(setup: Setup) -> None:
-        done = subprocess.run(setup.inside("python3", "-c", find), capture_output=True, text=True)
-        assert done.stdout.strip(), done.stderr
+    def begin(setup: Setup) -> float:
+        words = setup.inside("python3", "-c", find)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
+        return float(done.stdout.split()[-1])
 
     return begin
 
@@ -488,7 +497,7 @@ def inflict(setup: Setup, fault: Fault, row: Row) -> None:
     noticed = Stamp(setup, "network-lost", losses)
     healed = Stamp(setup, fault.healed_by, heals)
     began = time.monotonic()
-    fault.begin(setup)
+    began = fault.begin(setup) or began
     if fault.end is not None:
         try:
             time.sleep(fault.lasts_s)  # how long it lasts is what is tested
