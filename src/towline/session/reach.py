@@ -56,7 +56,7 @@ async def agent_reached(
 
     dialler = CarrierDialler(api, pod=pod, port=port)
 
-    async def dial() -> CarrierConnection:
+    async def dial_or_ask() -> CarrierConnection:
         try:
             return await dialler.dial()
         except NotFound as error:
@@ -69,7 +69,8 @@ async def agent_reached(
             async with asyncio.timeout(_FIRST_ANSWER_S):
                 line = await stack.enter_async_context(
                     resumable_line(
-                        dial=dial,
+                        # Without an end somebody else knows when the pod is gone.
+                        dial=dialler.dial if give_up_after_s is None else dial_or_ask,
                         key=keys.line_key,
                         events=told,
                         give_up_after_s=give_up_after_s,
