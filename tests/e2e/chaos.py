@@ -128,14 +128,11 @@ class Setup:
 
 @contextmanager
 def session_over_a_bad_network(
-    node: Node, towline: Towline, loop: Loop, folder: Path
+    node: Node, towline: Towline, loop: Loop, network: FaultyNetwork, folder: Path
 ) -> Iterator[Setup]:
     namespace = towline.namespace
     config = kubeconfig(node)
     cluster = config["clusters"][0]["cluster"]
-    host, _, number = cluster["server"].removeprefix("https://").rpartition(":")
-    network = FaultyNetwork(host, int(number))
-    loop.run(network.open())
     spec = pod_spec(PYTHON_IMAGE, command=["python3", "-c", _SERVER, "8080"])
     peer = {"apiVersion": "v1", "kind": "Pod", "spec": spec,
             "metadata": {"name": "chaos-peer", "labels": {"app": "chaos-peer"}}}  # fmt: skip
@@ -175,7 +172,6 @@ def session_over_a_bad_network(
         finally:
             session.end(within_s=120)
     finally:
-        loop.run(network.close())
         node.kubectl("-n", namespace, "delete", "pod/chaos-peer", "service/chaos-peer", "--now",
                      "--ignore-not-found")  # fmt: skip
 

@@ -407,4 +407,4 @@ def elsewhere(node: Node, empty_namespace: str, tmp_path: Path) -> Iterator[Towl
 
 # Here, and behind what it needs: a session's fixture that two files import would be made twice.
 from .petclinic import clinic, petclinic_namespace  # noqa: E402, F401
-from .ways import loop, token  # noqa: E402, F401
+from .ways import loop, network, token  # noqa: E402, F401

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from fakes.netfault import FaultyNetwork
+
 from . import chaos
 from .conftest import Node, Towline
 from .ways import Loop
@@ -32,11 +34,16 @@ def nothing_lost(rows: list[chaos.Row]) -> None:
     reason="the long form has it all",
 )
 def test_a_short_form_of_it_loses_nothing(
-    node: Node, namespace: str, towline: Towline, loop: Loop, tmp_path: Path
+    node: Node,
+    namespace: str,
+    towline: Towline,
+    loop: Loop,
+    network: FaultyNetwork,
+    tmp_path: Path,
 ) -> None:
     faults = chaos.network_faults(4.0) + chaos.other_faults(4.0)
     loads = [chaos.Requests(), chaos.Transfers(20, over_s=40.0), chaos.Typing()]
-    with chaos.session_over_a_bad_network(node, towline, loop, tmp_path) as setup:
+    with chaos.session_over_a_bad_network(node, towline, loop, network, tmp_path) as setup:
         nothing_lost(chaos.run(setup, faults, loads))
         rows = chaos.run(setup, [chaos.POD_DELETED], [chaos.Idle()])
         assert rows[0].restarted == 0 and rows[0].healed_s
@@ -44,7 +51,12 @@ def test_a_short_form_of_it_loses_nothing(
 
 @pytest.mark.skipif(INTO is None, reason="make chaos")
 def test_all_of_it(
-    node: Node, namespace: str, towline: Towline, loop: Loop, tmp_path: Path
+    node: Node,
+    namespace: str,
+    towline: Towline,
+    loop: Loop,
+    network: FaultyNetwork,
+    tmp_path: Path,
 ) -> None:
     assert INTO is not None
     began, before = time.time(), chaos.machine()
@@ -55,7 +67,7 @@ def test_all_of_it(
                  chaos.Typing()):  # fmt: skip
         folder = tmp_path / str(len(rows))
         folder.mkdir()
-        with chaos.session_over_a_bad_network(node, towline, loop, folder) as setup:
+        with chaos.session_over_a_bad_network(node, towline, loop, network, folder) as setup:
             rows += chaos.run(setup, faults, [load], repeated=TIMES)
             if not isinstance(load, chaos.Transfers):
                 rows += chaos.run(setup, [chaos.POD_DELETED], [load], repeated=TIMES)

@@ -8,10 +8,8 @@ import pty
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -52,16 +50,8 @@ class Away:
 
 
 @pytest.fixture
-def away(node: Node, towline: Towline, loop: Loop, tmp_path: Path) -> Iterator[Away]:
-    config = kubeconfig(node)
-    server = urlsplit(config["clusters"][0]["cluster"]["server"])
-    assert server.hostname is not None and server.port is not None
-    network = FaultyNetwork(server.hostname, server.port)
-    loop.run(network.open())
-    try:
-        yield Away(through(towline, config, tmp_path), network, loop)
-    finally:
-        loop.run(network.close())
+def away(node: Node, towline: Towline, loop: Loop, network: FaultyNetwork, tmp_path: Path) -> Away:
+    return Away(through(towline, kubeconfig(node), tmp_path), network, loop)
 
 
 class Exec:

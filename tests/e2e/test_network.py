@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -137,15 +136,16 @@ def started(words: list[str]) -> subprocess.Popen[bytes]:
 
 
 def test_a_cut_of_20_s_loses_nothing_and_touches_no_process(
-    node: Node, namespace: str, towline: Towline, loop: Loop, tmp_path: Path
+    node: Node,
+    namespace: str,
+    towline: Towline,
+    loop: Loop,
+    network: FaultyNetwork,
+    tmp_path: Path,
 ) -> None:
     """A download through `forward` and an upload through `reverse`, cut in the middle."""
     node.apply(*peer(), namespace=namespace)
     config = kubeconfig(node)
-    server = urlsplit(config["clusters"][0]["cluster"]["server"])
-    assert server.hostname is not None and server.port is not None
-    network = FaultyNetwork(server.hostname, server.port)
-    loop.run(network.open())
     try:
         wait = ["-n", namespace, "wait", "--for=condition=Ready", "pod/peer", "--timeout=60s"]
         node.kubectl(*wait)
@@ -179,5 +179,4 @@ def test_a_cut_of_20_s_loses_nothing_and_touches_no_process(
         assert [e["event"] for e in session.events].count("command-started") == 1
         assert session.end() == 130
     finally:
-        loop.run(network.close())
         node.kubectl("-n", namespace, "delete", "pod/peer", "service/peer", "--now")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from fakes.netfault import FaultyNetwork
+
 from . import chaos, soak
 from .conftest import Node, Towline
 from .ways import Loop
@@ -19,10 +21,15 @@ pytestmark = [pytest.mark.usefixtures("unchanged"), pytest.mark.timeout(MINUTES 
 
 
 def test_nothing_grows_and_nothing_is_lost(
-    node: Node, namespace: str, towline: Towline, loop: Loop, tmp_path: Path
+    node: Node,
+    namespace: str,
+    towline: Towline,
+    loop: Loop,
+    network: FaultyNetwork,
+    tmp_path: Path,
 ) -> None:
     before = chaos.machine()
-    with chaos.session_over_a_bad_network(node, towline, loop, tmp_path) as setup:
+    with chaos.session_over_a_bad_network(node, towline, loop, network, tmp_path) as setup:
         result = soak.run(
             setup, minutes=MINUTES, megabytes=MEGABYTES, fault_every_s=60 if INTO else 20
         )

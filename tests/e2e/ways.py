@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from fakes.netfault import FaultyNetwork
+
 from .conftest import Node, Towline
 
 
@@ -68,6 +70,16 @@ def endpoint(node: Node) -> tuple[str, int, ssl.SSLContext, str]:
     assert server.hostname is not None and server.port is not None
     tls = ssl.create_default_context(cadata=authority)
     return server.hostname, server.port, tls, cluster["tls-server-name"]
+
+
+@pytest.fixture
+def network(node: Node, loop: Loop) -> Iterator[FaultyNetwork]:
+    """A network to the API server that can be made bad."""
+    host, port, _, _ = endpoint(node)
+    made = FaultyNetwork(host, port)
+    loop.run(made.open())
+    yield made
+    loop.run(made.close())
 
 
 @pytest.fixture

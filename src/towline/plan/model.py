@@ -14,9 +14,11 @@ LABEL_SESSION = "towline.dev/session"
 LABEL_KIND = "towline.dev/kind"
 ANNOTATION_RESTORE = "towline.dev/restore"
 ANNOTATION_GIVEN_BACK = "towline.dev/given-back"
-ANNOTATION_RETAKEN = "towline.dev/retaken"
-ANNOTATION_ENDED_BY = "towline.dev/ended-by"
 """The guard's, on an original that serves while its session still waits for the laptop."""
+ANNOTATION_RETAKEN = "towline.dev/retaken"
+"""On a dev workload: when the service was last taken back."""
+ANNOTATION_ENDED_BY = "towline.dev/ended-by"
+"""On the Event of a session that somebody else ended: who that was."""
 MANAGED_BY = {"app.kubernetes.io/managed-by": "towline"}
 
 
