@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -342,7 +343,8 @@ class Typing:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
     """Attributes: `begin` says when it was, if not at once; `breaks` what cannot outlive it, so
-    that nothing is promised of that."""
+    that nothing is promised of that; `given_back` is long enough for the original to answer
+    before its end, and healed is then when the laptop answers again."""
 
     name: str
     begin: Callable[[Setup], float | None]
@@ -350,6 +352,7 @@ class Fault:
     lasts_s: float = 0.0
     healed_by: str = "network-back"
     breaks: bool = False
+    given_back: bool = False
 
 
 def _freeze(setup: Setup) -> None:
@@ -470,6 +473,12 @@ def other_faults(length_s: float) -> list[Fault]:
     ]  # fmt: skip
 
 
+def long_sleep(length_s: float) -> Fault:
+    """Longer than `giveBackAfter`, which is 2 minutes."""
+    return Fault(name=f"the laptop sleeps {length_s:g} s", begin=_sleep, end=_wake,
+                 lasts_s=length_s, given_back=True)  # fmt: skip
+
+
 POD_DELETED = Fault(name="the dev pod is deleted", begin=_delete_pod, healed_by="pod-replaced",
                     breaks=True)  # fmt: skip
 
@@ -485,10 +494,12 @@ class Row:
     healed_s: list[float] = field(default_factory=list)
     lost: Lost = field(default_factory=Lost)
     restarted: int = 0
+    unhealed: str = ""
 
 
 def inflict(setup: Setup, fault: Fault, row: Row) -> None:
     """One fault, from its beginning to a line that is whole again."""
+    row.times += 1
     losses, heals = setup.count("network-lost"), setup.count(fault.healed_by)
     noticed = Stamp(setup, "network-lost", losses)
     healed = Stamp(setup, fault.healed_by, heals)
@@ -496,7 +507,10 @@ def inflict(setup: Setup, fault: Fault, row: Row) -> None:
     began = fault.begin(setup) or began
     if fault.end is not None:
         try:
-            time.sleep(fault.lasts_s)  # how long it lasts is what is tested
+            if fault.given_back:
+                wait_until("the original", lambda: not reached(setup), within_s=fault.lasts_s)
+            # How long it lasts is what is tested.
+            time.sleep(max(fault.lasts_s - (time.monotonic() - began), 0.0))
         finally:
             fault.end(setup)
         ended = time.monotonic()
@@ -505,6 +519,9 @@ def inflict(setup: Setup, fault: Fault, row: Row) -> None:
         with suppress(AssertionError):
             # It may go unseen: nothing was under way, or another carrier was there at once.
             wait_until("noticed", lambda: noticed.seen() or healed.seen(), within_s=8)
+    # First what shows that it carries: until then it may be that nobody has noticed yet.
+    wait_until(f"reached: {fault.name}", lambda: reached(setup), within_s=_HEALS_WITHIN_S)
+    again = time.monotonic()
     wait_until(
         f"healed: {fault.name}",
         lambda: (
@@ -513,11 +530,27 @@ def inflict(setup: Setup, fault: Fault, row: Row) -> None:
         ),
         within_s=_HEALS_WITHIN_S,
     )
-    row.times += 1
     if (at := noticed.seen()) is not None:
         row.noticed_s.append(at - began)
-    if (at := healed.seen()) is not None:
+    if fault.given_back:
+        row.healed_s.append(again - ended)
+    elif (at := healed.seen()) is not None:
         row.healed_s.append(max(at - ended, 0.0))
+
+
+def reached(setup: Setup) -> bool:
+    """Whether new connections get through: from the cluster to the laptop's process, and back."""
+    number = str(time.monotonic_ns())
+    address = f"http://{setup.address}/{number}"
+    words = setup.inside("curl", "-sS", "-m", "5", address)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    if done.stdout != number:
+        return False
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{setup.forward}/{number}", timeout=5) as a:
+            return bool(a.read().decode() == number)
+    except OSError:
+        return False
 
 
 class Stamp:
@@ -534,7 +567,10 @@ class Stamp:
 
 
 def run(setup: Setup, faults: list[Fault], loads: list[Load], *, repeated: int = 1) -> list[Row]:
-    """All faults, one after the other, while all loads are under way."""
+    """All faults, one after the other, while all loads are under way.
+
+    The first that is not healed is the last: those after it have been inflicted 0 times.
+    """
     name = " + ".join(load.name for load in loads)
     starts = setup.count("command-started")
     rows = [Row(fault=fault, load=name) for fault in faults]
@@ -543,9 +579,12 @@ def run(setup: Setup, faults: list[Fault], loads: list[Load], *, repeated: int =
     with ExitStack() as stack:
         losses: list[Lost] = []
         stack.callback(lambda: losses.extend(load.end() for load in loads))
-        for row in rows:
-            for _ in range(times(row.fault, repeated)):
+        for row in [each for each in rows for _ in range(times(each.fault, repeated))]:
+            try:
                 inflict(setup, row.fault, row)
+            except AssertionError as error:
+                row.unhealed = str(error)
+                break
     for row in rows:
         row.restarted = setup.count("command-started") - starts
         for lost in losses:
@@ -570,6 +609,8 @@ def table(rows: list[Row]) -> str:
     for row in rows:
         noticed = _figures(row.noticed_s, row.times, 0.5, 1.0)
         healed = _figures(row.healed_s, row.times, 0.5, 0.95, 1.0)
+        if row.unhealed:
+            healed = f"not within {_HEALS_WITHIN_S:g} s"
         lines.append(
             f"| {row.fault.name} | {row.load} | {row.times} | {noticed} | {healed} "
             f"| {row.lost.bytes} | {row.lost.connections} | {row.restarted} |"

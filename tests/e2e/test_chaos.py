@@ -15,6 +15,8 @@ from .conftest import Node, Towline
 from .ways import Loop
 
 INTO = os.environ.get("TOWLINE_CHAOS")
+# Of the laptop: longer than `giveBackAfter`.
+SLEEP_S = float(os.environ.get("TOWLINE_CHAOS_SLEEP_S", "300"))
 TIMES = int(os.environ.get("TOWLINE_CHAOS_TIMES", "3"))
 LENGTHS_S = [float(each) for each in os.environ.get("TOWLINE_CHAOS_S", "1,5,20,60").split(",")]
 pytestmark = [pytest.mark.usefixtures("unchanged"), pytest.mark.timeout(4 * 3600 if INTO else 400)]
@@ -22,6 +24,7 @@ pytestmark = [pytest.mark.usefixtures("unchanged"), pytest.mark.timeout(4 * 3600
 
 def nothing_lost(rows: list[chaos.Row]) -> None:
     for row in rows:
+        assert not row.unhealed, f"{row.unhealed}\n{chaos.table(rows)}"
         assert row.restarted == 0, chaos.table(rows)
         if not row.fault.breaks:
             assert (row.lost.bytes, row.lost.connections) == (0, 0), (
@@ -61,16 +64,27 @@ def test_all_of_it(
     assert INTO is not None
     began, before = time.time(), chaos.machine()
     faults = chaos.network_faults(*LENGTHS_S) + chaos.other_faults(5.0)
-    over_s = sum(chaos.times(fault, TIMES) * (fault.lasts_s + 3) for fault in faults)
+    faults.append(chaos.long_sleep(SLEEP_S))
+    # What is in between takes time, too: the answers that show a heal, components that restart.
+    over_s = sum(chaos.times(fault, TIMES) * (fault.lasts_s + 4) for fault in faults)
     rows: list[chaos.Row] = []
+
+    def under(load: chaos.Load, faults: list[chaos.Fault]) -> list[chaos.Row]:
+        """In one session; a fault that is not healed ends it, and the next one has another."""
+        found: list[chaos.Row] = []
+        while left := faults[len(found) :]:
+            folder = tmp_path / f"{len(rows)}-{len(found)}-{left[0].breaks}"
+            folder.mkdir()
+            with chaos.session_over_a_bad_network(node, towline, loop, network, folder) as setup:
+                ran = chaos.run(setup, left, [load], repeated=TIMES)
+            found += [row for row in ran if row.times]
+        return found
+
     for load in (chaos.Idle(), chaos.Requests(), chaos.Transfers(200, over_s=over_s),
                  chaos.Typing()):  # fmt: skip
-        folder = tmp_path / str(len(rows))
-        folder.mkdir()
-        with chaos.session_over_a_bad_network(node, towline, loop, network, folder) as setup:
-            rows += chaos.run(setup, faults, [load], repeated=TIMES)
-            if not isinstance(load, chaos.Transfers):
-                rows += chaos.run(setup, [chaos.POD_DELETED], [load], repeated=TIMES)
+        rows += under(load, faults)
+        if not isinstance(load, chaos.Transfers):
+            rows += under(load, [chaos.POD_DELETED])
         # After each load: what is known is not lost with a later one.
         told, seconds = chaos.table(rows), time.time() - began
         chaos.write(Path(INTO), "chaos", told, seconds=seconds, before=before)
