@@ -34,9 +34,9 @@ _PIECE = bytes(range(256)) * 256
 # Generous: what counts is in the table, and a busy machine is no failure.
 _HEALS_WITHIN_S = 90.0
 
-# Serves numbers, slow downloads and the digest of what comes; the same here and in the pod.
+# Serves numbers and slow downloads; the same here and in the pod.
 _SERVER = """
-import hashlib, http.server, sys, time
+import http.server, sys, time
 piece = bytes(range(256)) * 256
 class H(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -56,13 +56,6 @@ class H(http.server.BaseHTTPRequestHandler):
         for _ in range(count):
             self.wfile.write(piece)
             time.sleep(pause)
-    def do_POST(self):
-        left, seen = int(self.headers["Content-Length"]), hashlib.sha256()
-        while left:
-            data = self.rfile.read(min(left, 65536))
-            left -= len(data)
-            seen.update(data)
-        self.answer(seen.hexdigest().encode())
     def log_message(self, *a): pass
 http.server.ThreadingHTTPServer(("", int(sys.argv[1])), H).serve_forever()
 """
@@ -88,18 +81,6 @@ sys.stdin.read()
 ended.set()
 [t.join(60) for t in threads]
 print(json.dumps(count))
-"""
-_UPLOAD = """
-import http.client, sys, time
-host, count, pause = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
-piece = bytes(range(256)) * 256
-def slowly():
-    for _ in range(count):
-        yield piece
-        time.sleep(pause)
-c = http.client.HTTPConnection(host, timeout=600)
-c.request("POST", "/", body=slowly(), headers={"Content-Length": str(len(piece) * count)})
-print(c.getresponse().read().decode(), end="")
 """
 
 
@@ -240,7 +221,11 @@ class Requests:
 
 
 class Transfers:
-    """One each way, with a digest over all of it."""
+    """One each way, with a digest over all of it.
+
+    To the laptop through `forward`, from a pod; to the cluster through `reverse`, from the
+    local process.
+    """
 
     def __init__(self, megabytes: int, *, over_s: float) -> None:
         self._count = megabytes * (1 << 20) // len(_PIECE)
@@ -248,14 +233,12 @@ class Transfers:
         self.name = f"{megabytes} MB each way"
 
     def begin(self, setup: Setup) -> None:
-        url = f"http://localhost:{setup.forward}/bytes/{self._count}/{self._pause}"
-        up = setup.inside(
-            "python3", "-c", _UPLOAD, setup.address, str(self._count), str(self._pause)
-        )
-        down = [sys.executable, "-c", _DIGEST, url]
+        path = f"/bytes/{self._count}/{self._pause}"
+        to_laptop = [sys.executable, "-c", _DIGEST, f"http://127.0.0.1:{setup.forward}{path}"]
+        to_cluster = setup.inside("python3", "-c", _DIGEST, f"http://{setup.address}{path}")
         self._both = [
             subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-            for words in (up, down)
+            for words in (to_laptop, to_cluster)
         ]
 
     def end(self) -> Lost:
@@ -442,8 +425,12 @@ def _delete_pod(setup: Setup) -> None:
 
 def network_faults(*lengths_s: float) -> list[Fault]:
     """The network's own, each as long as said."""
-    found = [Fault(name="streams closed by a load balancer",
-                   begin=lambda setup: setup.loop.call(setup.network.reset))]  # fmt: skip
+    found = [
+        Fault(name="streams closed by a load balancer",
+              begin=lambda setup: setup.loop.call(setup.network.reset)),
+        Fault(name="half-open streams: their other end is gone",
+              begin=lambda setup: setup.loop.call(setup.network.half_open)),
+    ]  # fmt: skip
     for length_s in lengths_s:
         text = f"{length_s:g} s"
         found += [
@@ -463,6 +450,9 @@ def other_faults(length_s: float) -> list[Fault]:
         Fault(name=f"0.3 s later each way, {text}", lasts_s=length_s,
               begin=lambda s: s.loop.call(lambda: s.network.delay(0.3)),
               end=lambda s: s.loop.call(lambda: s.network.delay(0.0))),
+        Fault(name=f"32 KiB/s each way, {text}", lasts_s=length_s,
+              begin=lambda s: s.loop.call(lambda: s.network.slow(32 * 1024)),
+              end=lambda s: s.loop.call(lambda: s.network.slow(0))),
         Fault(name=f"30 % of packets dropped, {text}", begin=some[0], end=some[1],
               lasts_s=length_s),
         Fault(name=f"all packets dropped, {text}", begin=all_of_them[0], end=all_of_them[1],

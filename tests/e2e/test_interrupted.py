@@ -13,7 +13,7 @@ import pytest
 from fakes.badserver import Asked, BadServer, Breaks, Fault
 
 from .conftest import Node, Session, Towline, dump, free_port, wait_until
-from .ways import Loop, endpoint, kubeconfig, through
+from .ways import Loop, served, through_server
 
 pytestmark = pytest.mark.timeout(900)
 # More than there are: the last run is not interrupted at all.
@@ -56,15 +56,8 @@ def test_killed_at_any_write_the_next_command_leads_back(
     original: str,
 ) -> None:  # fmt: skip
     before = dump(node, namespace)
-    host, port, tls, name = endpoint(node)
-    bad = BadServer(host, port, tls=tls, tls_name=name)
-    running = bad.running()
-    loop.run(running.__aenter__())
-    try:
-        config = kubeconfig(node)
-        config["clusters"][0]["cluster"] = {"server": f"http://127.0.0.1:{bad.port}"}
-        config["users"][0]["user"] = {"token": token}
-        person = through(towline, config, tmp_path)
+    with served(loop, node, BadServer) as bad:
+        person = through_server(bad, towline, node, token, tmp_path)
         elsewhere = Towline(tmp_path / "elsewhere", tmp_path, towline.kubeconfig, namespace)
         interrupted = []
         for number in range(1, WRITES_AT_MOST, EVERY):
@@ -80,8 +73,6 @@ def test_killed_at_any_write_the_next_command_leads_back(
             raise AssertionError("it never went through")
         assert len(interrupted) > 12 // EVERY, interrupted
         as_before(node, namespace, before, "a whole session")
-    finally:
-        loop.run(running.__aexit__(None, None, None))
 
 
 def killed_once(person: Towline, bad: BadServer, kill: KilledAt, original: str) -> str:

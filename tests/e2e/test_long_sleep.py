@@ -11,14 +11,19 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import yaml
 
+from fakes.badserver import BadServer
+
 from .conftest import HERE, Node, Session, Towline, dump, free_port, wait_until
 from .shapes import PYTHON_IMAGE, pod_spec, service, workload
 from .test_guard import guard_runs, guarded, spec_replicas
+from .test_network import REFUSED, GoesAway
 from .test_shapes import given_back, start
+from .ways import Loop, served, through_server
 
 unchanged = pytest.mark.usefixtures("unchanged")
 SESSION = "towline.dev/session"
@@ -75,6 +80,22 @@ def test_one_that_sleeps_for_longer_takes_over_anew_below_the_same_process(
     assert done.returncode == 0, done.stderr
     assert session.process.wait(timeout=30) == 128 + signal.SIGTERM
     wait_until("the original", lambda: "host: frontend-" in node.ask(namespace, "frontend"))
+
+
+@unchanged
+@pytest.mark.parametrize("at", [("POST", "/configmaps"), ("POST", "/secrets")])
+def test_an_api_server_that_goes_away_once_more_while_it_takes_over_anew_is_waited_for(
+    node: Node, namespace: str, towline: Towline, token: str, loop: Loop, tmp_path: Path,
+    at: tuple[str, str],
+) -> None:  # fmt: skip
+    with served(loop, node, BadServer) as bad:
+        session = guarded(through_server(bad, towline, node, token, tmp_path), keep_s=12)
+        with sleeping(node, namespace, session):
+            bad.decide = away = GoesAway(*at)
+        session.event("taken-anew")
+        assert away.refused == REFUSED
+        wait_until("the laptop", lambda: f"host: {HERE}" in node.ask(namespace, "frontend"))
+        assert session.end() == 130
 
 
 @unchanged

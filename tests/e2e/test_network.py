@@ -7,35 +7,23 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fakes.badserver import Asked, BadServer, Breaks, Fault
 from fakes.gateway import Gateway
 from fakes.netfault import FaultyNetwork
 
 from .conftest import HERE, SANDBOX, Node, Towline, free_port, wait_until
 from .shapes import PYTHON_IMAGE, pod_spec, service
-from .ways import Loop, endpoint, kubeconfig, through
+from .test_guard import guard_runs
+from .ways import Loop, kubeconfig, served, through, through_server
 
 pytestmark = pytest.mark.usefixtures("unchanged")
 # As long as it takes to change trains; the line's own patience is `keepFor`.
 CUT_S = 20.0
-
-
-@contextmanager
-def gateway_to(node: Node, loop: Loop) -> Iterator[Gateway]:
-    host, port, tls, name = endpoint(node)
-    made = Gateway(host, port, tls=tls, tls_name=name)
-    running = made.running()
-    loop.run(running.__aenter__())
-    try:
-        yield made
-    finally:
-        loop.run(running.__aexit__(None, None, None))
 
 
 @pytest.mark.parametrize(
@@ -51,12 +39,9 @@ def test_a_proxy_that_refuses_one_kind_of_upgrade(
     refused: str,
     used: str,
 ) -> None:
-    with gateway_to(node, loop) as gateway:
+    with served(loop, node, Gateway) as gateway:
         gateway.refused = {refused}
-        config = kubeconfig(node)
-        config["clusters"][0]["cluster"] = {"server": f"http://127.0.0.1:{gateway.port}"}
-        config["users"][0]["user"] = {"token": token}
-        person = through(towline, config, tmp_path)
+        person = through_server(gateway, towline, node, token, tmp_path)
         session = person.up("frontend").serving()
         wait_until("the laptop", lambda: f"host: {HERE}" in node.ask(namespace, "frontend"))
         assert gateway.upgrades[-1] == used
@@ -69,11 +54,53 @@ def test_a_proxy_that_refuses_one_kind_of_upgrade(
         assert session.end() == 130
 
 
+class GoesAway:
+    """An API server that is away from a first request on, and back after some more."""
+
+    def __init__(self, method: str, resource: str) -> None:
+        self._begins = (method, resource)
+        self.refused = 0
+
+    def __call__(self, asked: Asked) -> Fault:
+        method, resource = self._begins
+        begins = asked.write and asked.method == method and resource in asked.path
+        if 0 < self.refused < REFUSED or (begins and not self.refused):
+            self.refused += 1
+            return Breaks(answered=False)
+        return None
+
+
+# Some of them are of watches and leases: more than one try of what is waited for.
+REFUSED = 12
+
+
+@pytest.mark.parametrize("original", ["replace", "keep"])
+def test_an_api_server_that_goes_away_in_the_handover_is_waited_for(
+    node: Node, namespace: str, towline: Towline, token: str, loop: Loop, tmp_path: Path,
+    original: str,
+) -> None:  # fmt: skip
+    """The session ended, with the line to the dev pod whole."""
+    with served(loop, node, BadServer) as bad:
+        person = through_server(bad, towline, node, token, tmp_path)
+        text = (towline.folder / "towline.yml").read_text()
+        person.manifest(f"original: {original}\n{text}")
+        bad.decide = away = GoesAway("PATCH", "/deployments/frontend")
+        session = person.up("frontend").serving()
+        assert away.refused == REFUSED
+        told = [e for e in session.events if e["event"] == "waiting" and e["stage"] == "takeover"]
+        assert [each["reason"] for each in told] == [
+            "the API server ended the connection: before its answer was whole"
+        ]
+        wait_until("the laptop", lambda: f"host: {HERE}" in node.ask(namespace, "frontend"))
+        guard_runs(node, namespace, session.id)
+        assert session.end() == 130
+
+
 PIECE = bytes(range(256)) * 256
 PIECES = 150
-# Answers GET slowly with what is checked there, and POST with the sum of what came.
+# Answers slowly with what is checked there; the same here and in the pod.
 SERVER = f"""
-import hashlib, http.server, time
+import http.server, time
 PIECE, PIECES = bytes(range(256)) * 256, {PIECES}
 """
 SERVER += """
@@ -89,17 +116,6 @@ class H(http.server.BaseHTTPRequestHandler):
         for number in range(PIECES):
             self.wfile.write(PIECE)
             time.sleep(0.03)
-    def do_POST(self):
-        left, seen = int(self.headers["Content-Length"]), hashlib.sha256()
-        while left:
-            data = self.rfile.read(min(left, 65536))
-            left -= len(data)
-            seen.update(data)
-        body = seen.hexdigest().encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
     def log_message(self, *a): pass
 http.server.ThreadingHTTPServer(("", PORT), H).serve_forever()
 """
@@ -115,22 +131,6 @@ def peer() -> list[dict[str, Any]]:
     return [pod, service("peer")]
 
 
-def upload_words(node: Node, namespace: str) -> list[str]:
-    """A command in the cluster that sends slowly to the Service, and prints the answer."""
-    code = f"""
-import http.client, time
-piece, pieces = bytes(range(256)) * 256, {PIECES}
-def slowly():
-    for _ in range(pieces):
-        yield piece
-        time.sleep(0.03)
-c = http.client.HTTPConnection("frontend.{namespace}.svc.cluster.local", timeout=120)
-c.request("POST", "/", body=slowly(), headers={{"Content-Length": str(len(piece) * pieces)}})
-print(c.getresponse().read().decode(), end="")
-"""
-    return [*SANDBOX, "exec", "--name", node.name, "--", "python3", "-c", code]
-
-
 def started(words: list[str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
@@ -143,7 +143,7 @@ def test_a_cut_of_20_s_loses_nothing_and_touches_no_process(
     network: FaultyNetwork,
     tmp_path: Path,
 ) -> None:
-    """A download through `forward` and an upload through `reverse`, cut in the middle."""
+    """One through `forward`, to the laptop, and one through `reverse`, from it."""
     node.apply(*peer(), namespace=namespace)
     config = kubeconfig(node)
     try:
@@ -161,7 +161,10 @@ def test_a_cut_of_20_s_loses_nothing_and_touches_no_process(
         # Nodes follow a Service a moment late: until then some connections reach the original.
         wait_until("all here", lambda: all(head() == "here" for _ in range(12)))
         download = started(["curl", "-sS", "-m", "120", f"http://localhost:{down_port}/"])
-        upload = started(upload_words(node, namespace))
+        url = f"http://frontend.{namespace}.svc.cluster.local/"
+        upload = started(
+            [*SANDBOX, "exec", "--name", node.name, "--", "curl", "-sS", "-m", "120", url]
+        )
         wait_until("the middle of both", lambda: network.carried_bytes > 6_000_000)
         loop.call(network.cut)
         session.event("network-lost", within_s=5)
@@ -171,10 +174,9 @@ def test_a_cut_of_20_s_loses_nothing_and_touches_no_process(
         loop.call(network.restore)
         back = session.event("network-back", within_s=5)
         assert back["after_s"] >= CUT_S
-        body, _ = download.communicate(timeout=60)
-        assert hashlib.sha256(body).hexdigest() == hashlib.sha256(PIECE * PIECES).hexdigest()
-        said, error = upload.communicate(timeout=60)
-        assert said.decode() == hashlib.sha256(PIECE * PIECES).hexdigest(), error
+        for transfer in (download, upload):
+            body, error = transfer.communicate(timeout=60)
+            assert hashlib.sha256(body).digest() == hashlib.sha256(PIECE * PIECES).digest(), error
         assert session.event("command-started")["pid"] == pid
         assert [e["event"] for e in session.events].count("command-started") == 1
         assert session.end() == 130

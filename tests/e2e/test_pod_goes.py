@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from .conftest import Node, Session, Towline, free_port, wait_until
+from .conftest import HERE, Node, Session, Towline, free_port, wait_until
 
 # Answers with the variable that only a local process has, and which process it is.
 SERVER = """
@@ -71,6 +71,20 @@ def test_another_pod_takes_its_place_below_the_same_process(
     session.event("pod-replaced", within_s=90)
     wait_until("here again", lambda: asked() == before, within_s=60)
     assert [e["event"] for e in session.events].count("command-started") == 1
+    assert session.end() == 130
+
+
+def test_one_that_goes_in_the_middle_of_the_handover_is_waited_for(
+    node: Node, namespace: str, towline: Towline
+) -> None:
+    """Its gate is open, and the kubelet has not told the Service yet: `up` ended with 5."""
+    session = towline.up("frontend")
+    assert session.event("gate-changed")["is_open"]
+    pod = pod_of(session)
+    node.kubectl("-n", namespace, "delete", "pod", pod, "--force", "--grace-period=0")
+    session.event("pod-replaced")
+    session.serving()
+    wait_until("here", lambda: f"host: {HERE}" in node.ask(namespace, "frontend"))
     assert session.end() == 130
 
 

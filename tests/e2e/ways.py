@@ -8,9 +8,10 @@ import json
 import ssl
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import pytest
@@ -18,6 +19,17 @@ import pytest
 from fakes.netfault import FaultyNetwork
 
 from .conftest import Node, Towline
+
+
+class Server(Protocol):
+    """What decides on requests on their way to the API server, where its TLS begins."""
+
+    port: int
+
+    def running(self) -> AbstractAsyncContextManager[Any]: ...
+
+
+AnyServer = TypeVar("AnyServer", bound=Server)
 
 
 class Loop:
@@ -70,6 +82,29 @@ def endpoint(node: Node) -> tuple[str, int, ssl.SSLContext, str]:
     assert server.hostname is not None and server.port is not None
     tls = ssl.create_default_context(cadata=authority)
     return server.hostname, server.port, tls, cluster["tls-server-name"]
+
+
+@contextmanager
+def served(loop: Loop, node: Node, kind: Callable[..., AnyServer]) -> Iterator[AnyServer]:
+    """A server between the client and the API server, while the block runs."""
+    host, port, tls, name = endpoint(node)
+    made = kind(host, port, tls=tls, tls_name=name)
+    running = made.running()
+    loop.run(running.__aenter__())
+    try:
+        yield made
+    finally:
+        loop.run(running.__aexit__(None, None, None))
+
+
+def through_server(
+    server: Server, towline: Towline, node: Node, token: str, folder: Path
+) -> Towline:
+    """`towline` whose requests come to the server: in plain HTTP, and with a token."""
+    config = kubeconfig(node)
+    config["clusters"][0]["cluster"] = {"server": f"http://127.0.0.1:{server.port}"}
+    config["users"][0]["user"] = {"token": token}
+    return through(towline, config, folder)
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 """A bad network between a client and a server: `python netfault.py PORT HOST:PORT`.
 
 In tests `FaultyNetwork` is used directly. As a program it listens on 127.0.0.1:PORT and
-takes commands on its standard input: `freeze`, `thaw`, `cut`, `restore`, `delay SECONDS`.
+takes commands on its standard input: `freeze`, `thaw`, `cut`, `reset`, `half-open`, `restore`,
+`delay SECONDS`, `slow BYTES` (a second; 0 for no limit).
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from contextlib import asynccontextmanager
 _CHUNK_BYTES = 64 * 1024
 # What waits in a frozen direction; then the sender's own buffer fills, as in real life.
 _QUEUE_CHUNKS = 32
+# What a slowed direction takes at once.
+_SLOW_PIECE_BYTES = 4 * 1024
 
 
 class FaultyNetwork:
@@ -35,6 +38,9 @@ class FaultyNetwork:
         self._flows.set()
         self._refusing = False
         self._delay_s = 0.0
+        self._bytes_s = 0.0
+        self._far_of: dict[asyncio.StreamWriter, asyncio.StreamWriter] = {}
+        self._deaf: set[asyncio.StreamWriter] = set()
         self._cut_after: int | None = None
         self._jobs: set[asyncio.Task[None]] = set()
         self.port = 0
@@ -75,6 +81,12 @@ class FaultyNetwork:
         """Reset what is open; new connections get through."""
         self._reset_all()
 
+    def half_open(self) -> None:
+        """Nobody is at the other end of what is open any more, and no packet says so."""
+        for near, far in self._far_of.items():
+            self._deaf |= {near, far}
+            far.transport.abort()
+
     def cut_after(self, carried_bytes: int) -> None:
         """Cut when so many bytes more were carried: in the middle of something."""
         self._cut_after = self.carried_bytes + carried_bytes
@@ -86,6 +98,10 @@ class FaultyNetwork:
     def delay(self, seconds: float) -> None:
         """Carry each byte later by so much, in each direction."""
         self._delay_s = seconds
+
+    def slow(self, bytes_s: float) -> None:
+        """Let each direction of each connection have so much, as a slow reader does; 0: all."""
+        self._bytes_s = bytes_s
 
     async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._refusing:
@@ -109,12 +125,15 @@ class FaultyNetwork:
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there_reader, there_writer = await asyncio.open_connection(*self._target)
         self._writers.add(there_writer)
+        self._far_of[writer] = there_writer
         try:
             if not self._refusing:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._carry(reader, there_writer))
                     group.create_task(self._carry(there_reader, writer))
         finally:
+            del self._far_of[writer]
+            self._deaf -= {writer, there_writer}
             self._writers.discard(there_writer)
             _reset(there_writer)
 
@@ -134,16 +153,28 @@ class FaultyNetwork:
                 if (wait_s := due - loop.time()) > 0:
                     await asyncio.sleep(wait_s)
                 await self._flows.wait()
+                if writer in self._deaf:
+                    if not data and writer not in self._far_of:
+                        raise ConnectionResetError("the client has left")
+                    continue
                 if not data:
                     writer.write_eof()
                     return
-                writer.write(data)
-                await writer.drain()
+                await self._write(writer, data)
                 self._count(len(data))
 
         async with asyncio.TaskGroup() as group:
             group.create_task(fill())
             group.create_task(empty())
+
+    async def _write(self, writer: asyncio.StreamWriter, data: bytes) -> None:
+        while self._bytes_s and data:
+            piece, data = data[:_SLOW_PIECE_BYTES], data[_SLOW_PIECE_BYTES:]
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(len(piece) / self._bytes_s)
+        writer.write(data)
+        await writer.drain()
 
     def _count(self, carried_bytes: int) -> None:
         self.carried_bytes += carried_bytes
@@ -183,10 +214,10 @@ async def _program(port: int, target: str) -> None:
     try:
         while line := await loop.run_in_executor(None, sys.stdin.readline):
             command, *words = line.split() or [""]
-            if command == "delay":
-                network.delay(float(words[0]))
-            elif command in ("freeze", "thaw", "cut", "reset", "restore"):
-                getattr(network, command)()
+            if command in ("delay", "slow"):
+                getattr(network, command)(float(words[0]))
+            elif command in ("freeze", "thaw", "cut", "reset", "half-open", "restore"):
+                getattr(network, command.replace("-", "_"))()
             elif command:
                 print(f"no such command: {command}", flush=True)
                 continue

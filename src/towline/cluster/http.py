@@ -49,6 +49,7 @@ class HttpConnection(asyncio.Protocol):
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=256 * 1024)
         self._wake: asyncio.Future[None] | None = None
         self._lost: Exception | None = None
+        self._is_at_end = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # A cast: uvloop's transports do not derive from asyncio's.
@@ -59,6 +60,7 @@ class HttpConnection(asyncio.Protocol):
         self._notify()
 
     def eof_received(self) -> bool:
+        self._is_at_end = True
         self._http.receive_data(b"")
         self._notify()
         return False
@@ -137,7 +139,9 @@ class HttpConnection(asyncio.Protocol):
             try:
                 event = self._http.next_event()
             except h11.RemoteProtocolError as error:
-                raise ConnectionEnded(str(error)) from error
+                # Of an end where none was due h11 speaks in its own words.
+                ended = "before its answer was whole" if self._is_at_end else str(error)
+                raise ConnectionEnded(ended) from error
             if isinstance(event, h11.ConnectionClosed):
                 raise ConnectionEnded("closed by the other side")
             if event is h11.PAUSED:

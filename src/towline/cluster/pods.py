@@ -269,17 +269,33 @@ async def pod_ready(api: Api, pod: DevPod) -> None:
     """Wait until a pod is Ready: the gate is open and the kubelet has seen it.
 
     Raises:
-        PodError: the pod is gone.
+        PodError: the pod is gone, or has failed and lies there as an evicted one does.
+        Unreachable: the network is away.
     """
-    async with aclosing(  # type: ignore[type-var]
-        continuous_watch(api, "pods", fields=f"metadata.name={pod.name}")
-    ) as events:
-        async for event in events:
-            if event.kind == "DELETED" or event.object["metadata"]["uid"] != pod.uid:
-                raise PodError(f"the dev pod {pod.name} is gone")
-            for condition in (event.object.get("status") or {}).get("conditions") or []:
-                if condition["type"] == "Ready" and condition["status"] == "True":
+    # Not a watch that lists: it would not tell that a pod is gone already.
+    while True:
+        found = await api.find("pods", pod.name)
+        if _is_ready(pod, found):
+            return
+        assert found is not None
+        version = str(found["metadata"]["resourceVersion"])
+        changes = api.watch("pods", resource_version=version, fields=f"metadata.name={pod.name}")
+        async with aclosing(changes) as events:  # type: ignore[type-var]
+            async for event in events:
+                if event.kind == "BOOKMARK":
+                    continue
+                if _is_ready(pod, None if event.kind == "DELETED" else event.object):
                     return
+
+
+def _is_ready(pod: DevPod, found: JsonObject | None) -> bool:
+    """Whether it is; raises PodError where it cannot be any more."""
+    status = (found or {}).get("status") or {}
+    is_gone = found is None or found["metadata"]["uid"] != pod.uid
+    if is_gone or status.get("phase") in ("Failed", "Succeeded"):
+        raise PodError(f"the dev pod {pod.name} is gone")
+    conditions = status.get("conditions") or []
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 
 
 async def service_only_at(api: Api, service: str, address: str) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from typing import TypeVar
 
 from towline._kit.objects import JsonObject
 from towline.cluster.api import Api, WatchEvent
@@ -12,6 +13,7 @@ from towline.errors import Unreachable
 
 # After a failure. A watch that the server ended in order is renewed at once.
 _PAUSE_S = 0.5
+T = TypeVar("T")
 
 
 async def continuous_watch(
@@ -49,6 +51,25 @@ async def continuous_watch(
                         known[uid] = event.object
                     yield event
         except Unreachable:
+            await asyncio.sleep(_PAUSE_S)
+
+
+async def patiently(
+    action: Callable[[], Awaitable[T]], *, waiting: Callable[[str], None] = lambda reason: None
+) -> T:
+    """Do what may be done twice, again for as long as the network is away.
+
+    Args:
+        waiting: told of the first failure, and no other.
+    """
+    is_told = False
+    while True:
+        try:
+            return await action()
+        except Unreachable as error:
+            if not is_told:
+                waiting(error.message)
+            is_told = True
             await asyncio.sleep(_PAUSE_S)
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 
 from towline._kit.moments import time_text
 from towline.cluster.api import Api
-from towline.errors import Unreachable
+from towline.cluster.watch import patiently
 from towline.manifest.model import Entry
 from towline.plan.model import Observed
 from towline.plan.record import record_of
@@ -16,8 +15,6 @@ from towline.session.events import Applied, Events
 from towline.session.options import Options
 from towline.session.prepare import prepare
 from towline.session.takeover import Takeover, apply_anew, running_pod_of
-
-_RETRY_S = 0.5
 
 
 class Anew:
@@ -50,18 +47,16 @@ class Anew:
         Raises:
             TowlineError: what stands in the way; `takeover` is what there is to undo.
         """
-        while True:
-            try:
-                _, observed, prepared = await prepare(
-                    self._entry,
-                    api=self._api,
-                    options=self._options,
-                    events=self._events,
-                    process_runs=True,
-                )
-                break
-            except Unreachable:  # a network comes later than the laptop wakes
-                await asyncio.sleep(_RETRY_S)
+        # A network comes later than the laptop wakes.
+        _, observed, prepared = await patiently(
+            lambda: prepare(
+                self._entry,
+                api=self._api,
+                options=self._options,
+                events=self._events,
+                process_runs=True,
+            )
+        )
         plan = prepared.plan
         await apply_anew(
             takeover,

@@ -50,7 +50,11 @@ class Guard:
             each.cancel()
 
     async def post(self, record: Record) -> None:
-        """Make it, unless it is not wanted; told and gone without where the cluster refuses."""
+        """Make it, unless it is not wanted; told and gone without where the cluster refuses.
+
+        Raises:
+            Unreachable: the network is away; what was made is made on by the next try.
+        """
         if not self._plan.guard or self.is_posted:
             return
         give_back_after_s = self._settings.give_back_after_s
@@ -58,6 +62,8 @@ class Guard:
             await create_guard(
                 self._api, record, self._plan.guard, give_back_after_s=give_back_after_s
             )
+        except Unreachable:
+            raise
         except ClusterError as error:
             self._tell_missing(error.message)
             return

@@ -74,11 +74,11 @@ class Link:
         self._there = asyncio.Event()
         self._away = asyncio.Event()
 
-    async def get(self) -> Connection:
-        """The connection, waited for while there is none."""
-        while self.current is None:
-            await self._there.wait()
-        return self.current
+    async def get(self, *, after: Connection | None = None) -> Connection:
+        """The connection, waited for while there is none, or still the one of before."""
+        while (current := self.current) is None or current is after:
+            await (self._there if current is None else self._away).wait()
+        return current
 
     async def lost(self) -> None:
         """Wait until there is none."""

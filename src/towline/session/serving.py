@@ -32,10 +32,6 @@ from towline.session.standing import Standing
 if TYPE_CHECKING:
     from towline.tunnels.forward import Forward
 
-# `status` is read by people.
-_STATE_EVERY_S = 2.0
-_RETRY_S = 0.5
-
 
 class Serving(Standing):
     """As `Standing`, with the process on this laptop."""

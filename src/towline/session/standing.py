@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from towline._kit.memory import settle, tidy
@@ -16,7 +17,8 @@ from towline._kit.tasks import Tasks, finish
 from towline.cluster.api import Api
 from towline.cluster.apply import is_recorded
 from towline.cluster.pods import DevPod, pod_ready
-from towline.errors import ClusterError, ConnectionLost, PodError, TowlineError, Unreachable
+from towline.cluster.watch import patiently
+from towline.errors import ClusterError, ConnectionLost, PodError, TowlineError
 from towline.manifest.model import Entry, Handover
 from towline.plan.model import Observed, Plan
 from towline.plan.record import Record
@@ -31,6 +33,7 @@ from towline.session.events import (
     StageDone,
     TakenAnew,
     TakingAnew,
+    Waiting,
     Warned,
     WillRestore,
 )
@@ -189,11 +192,7 @@ class Standing(ABC):
         await self._retake()
         while self._takeover.guard.ended_the_session:
             record = self._record
-            try:
-                is_there = await is_recorded(self._api, record)
-            except Unreachable:
-                await asyncio.sleep(_RETRY_S)
-                continue
+            is_there = await patiently(lambda: is_recorded(self._api, self._record))
             if is_there or self._record is not record:
                 return
             self._stands.clear()
@@ -211,35 +210,27 @@ class Standing(ABC):
         self._watch.lap()
         if pod is not None and not is_exclusive and self._keeper.is_open:
             try:
-                await pod_ready(self._api, pod)
+                await patiently(partial(pod_ready, self._api, pod))
             except PodError:
                 return  # the one that comes in its place begins with this
-        while True:
-            try:
-                was_serving = await guard.retake(self._record, is_exclusive=is_exclusive)
-            except Unreachable:
-                await asyncio.sleep(_RETRY_S)
-                continue
-            except ClusterError as error:
-                self._events(Warned(text=f"the service is not taken back: {error.message}"))
-                return
-            if was_serving:
-                self._stage("takeover", "the original served meanwhile · the Service is here again")
+        try:
+            was_serving = await patiently(
+                lambda: guard.retake(self._record, is_exclusive=is_exclusive)
+            )
+        except ClusterError as error:
+            self._events(Warned(text=f"the service is not taken back: {error.message}"))
             return
+        if was_serving:
+            self._stage("takeover", "the original served meanwhile · the Service is here again")
 
     async def _wake_after_absence(self, guard: Guard, pointing: Pointing) -> None:
-        while True:
-            try:
-                is_there = await guard.renew(self._record)
-            except Unreachable:
-                await asyncio.sleep(_RETRY_S)
-                continue
-            except ClusterError as error:
-                self._events(Warned(text=f"the guard's lease is not renewed: {error.message}"))
-                is_there = True
-            if is_there:  # else the session is over; the record's watch tells
-                pointing.wake()
-            return
+        try:
+            is_there = await patiently(lambda: guard.renew(self._record))
+        except ClusterError as error:
+            self._events(Warned(text=f"the guard's lease is not renewed: {error.message}"))
+            is_there = True
+        if is_there:  # else the session is over; the record's watch tells
+            pointing.wake()
 
     async def _reassert(self, current: Connection) -> None:
         if self._keeper.is_open:
@@ -318,12 +309,16 @@ class Standing(ABC):
 
     async def _hand_over(self) -> None:
         await self._keeper.opened.wait()
+        current: Connection | None = None
         while True:
-            current = await self._link.get()
+            current = await self._link.get(after=current)
             try:
-                await hand_over(self._api, self._takeover, current.pod)
+                await patiently(
+                    partial(hand_over, self._api, self._takeover, current.pod),
+                    waiting=lambda reason: self._events(Waiting(stage="takeover", reason=reason)),
+                )
                 break
-            except ConnectionLost:
+            except PodError:  # it went in this very moment: another one comes in its place
                 continue
         self._has_handed_over = True
         self._save(stage="serving", gate_open=True)

@@ -22,7 +22,8 @@ from towline.cluster.pods import (
     pod_running,
     service_only_at,
 )
-from towline.errors import ClusterError, ConnectionLost, TowlineError, Unreachable
+from towline.cluster.watch import patiently, until
+from towline.errors import ClusterError, ConnectionLost, TowlineError
 from towline.manifest.model import Entry, Handover, Original, Settings
 from towline.payload.pieces import Piece
 from towline.plan.model import Owner, Plan
@@ -37,7 +38,6 @@ from towline.session.requests import Requests
 
 # For the EndpointSlice to follow the pod's readiness: what is longer is not waited for.
 _ENDPOINTS_S = 5.0
-_RETRY_S = 0.5
 
 
 async def end_other(
@@ -120,15 +120,20 @@ async def apply_anew(
 ) -> None:
     """Make the dev workload once more, of another plan, after all of the first one is gone.
 
+    The laptop has just woken up: its network may be away again, and is waited for.
+
     Raises:
         SessionTaken, ClusterError: as `applied`, whose way out undoes what was done.
     """
-    writing = apply.write_record(api, record)
+    writing = patiently(lambda: apply.write_record(api, record))
     written = await settled(writing, undo=lambda made: apply.remove_record(api, made))
     takeover.guard.retire()
     takeover.plan, takeover.record = plan, written
     takeover.guard = takeover.guard.successor(plan)
-    await _make(takeover, api=api, parts=parts, files=files, events=events)
+    await patiently(
+        lambda: _make(takeover, api=api, parts=parts, files=files, events=events),
+        waiting=lambda reason: events(Waiting(stage="dev pod", reason=reason)),
+    )
 
 
 async def _make(
@@ -369,17 +374,16 @@ class RecordGone:
 
 async def record_gone(api: Api, record: Record) -> RecordGone:
     """Wait until the record is deleted, by `down` from wherever; returns what happened."""
-    from towline.cluster.watch import until
 
     # A watch tells of the end of what it has seen, and there may be nothing to see any more.
-    if await apply.is_recorded(api, record):
+    if await patiently(lambda: apply.is_recorded(api, record)):
         await until(
             api,
             "configmaps",
             lambda event: event.kind == "DELETED",
             fields=f"metadata.name={record.names.record}",
         )
-    if (hand := await _hand_that_ended(api, record)) is not None:
+    if (hand := await patiently(lambda: hand_that_ended(api, record))) is not None:
         return RecordGone(reason=f"ended by {hand}", by_hand=True)
     try:
         namespace = await api.find("namespaces", api.namespace)
@@ -391,11 +395,3 @@ async def record_gone(api: Api, record: Record) -> RecordGone:
     except ClusterError:
         pass  # without the right to see it, or the way to it
     return RecordGone(reason="ended by `towline down`")
-
-
-async def _hand_that_ended(api: Api, record: Record) -> str | None:
-    while True:
-        try:
-            return await hand_that_ended(api, record)
-        except Unreachable:
-            await asyncio.sleep(_RETRY_S)
