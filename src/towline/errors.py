@@ -5,6 +5,7 @@
     ├── ManifestError           3  the manifest, one line per problem
     ├── ClusterError            4  no cluster, wrong context, refused, not found
     │   ├── Unreachable            nobody answers at the API server's address
+    │   │   └── CredentialsEnded   they were good, and cannot be renewed at the moment
     │   ├── Unauthorized           the credentials are not (or no longer) good
     │   ├── Forbidden              the rights do not suffice; names verb and resource
     │   ├── NotFound               an object, a container or a namespace is missing
@@ -65,6 +66,10 @@ class ClusterError(TowlineError):
 
 class Unreachable(ClusterError):
     """Nobody answers at the API server's address."""
+
+
+class CredentialsEnded(Unreachable):
+    """They were good, have come to their end, and fresh ones cannot be had at the moment."""
 
 
 class Unauthorized(ClusterError):

@@ -7,6 +7,7 @@ import json
 import socket
 import sys
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,15 @@ from tests.api.cluster import Cluster
 from tests.fakes.proxy import ConnectProxy
 
 from towline.cluster.kubeconfig import read_target
-from towline.errors import ClusterError, Forbidden, NotFound, Unauthorized, Unreachable
+from towline.cluster.watch import patiently, until
+from towline.errors import (
+    ClusterError,
+    CredentialsEnded,
+    Forbidden,
+    NotFound,
+    Unauthorized,
+    Unreachable,
+)
 
 
 def plugin(folder: Path, *answers: dict[str, Any] | str, **fields: Any) -> dict[str, Any]:
@@ -136,6 +145,43 @@ async def test_a_plugins_certificate_is_renewed_also_on_connections_that_are_kep
 async def test_a_plugin_that_fails_is_quoted(cluster: Cluster, tmp_path: Path) -> None:
     with pytest.raises(Unauthorized, match="ended with 1 and said: please log in"):
         await works(cluster, plugin(tmp_path, "please log in"))
+
+
+# Fresh for two seconds: it is renewed ten before its end.
+SHORT_S = 12
+
+
+async def test_a_plugin_that_fails_for_a_while_ends_no_watch(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """A laptop wakes up with credentials of yesterday, and the plugin's network is not there."""
+    good = {"token": "token-of-admin"}
+    user = plugin(
+        tmp_path,
+        good | {"expirationTimestamp": in_s(SHORT_S)},
+        *["no network yet"] * 2,
+        good | {"expirationTimestamp": in_s(3600)},
+    )
+    api = cluster.api_as(user)
+    told: list[str] = []
+    api.access.ended = lambda error: told.append(error.message)
+    async with asyncio.timeout(60):
+        while not told:
+            with suppress(CredentialsEnded):
+                await api.list_("secrets")
+            await asyncio.sleep(0.1)
+        # Begun in the middle of it, as one whose connection has just broken.
+        watching = asyncio.ensure_future(
+            until(api, "configmaps", lambda event: event.object["metadata"]["name"] == "later")
+        )
+        with pytest.raises(CredentialsEnded, match="no network yet"):
+            await api.list_("secrets")
+        await patiently(lambda: api.list_("secrets"))
+        await cluster.api.create("configmaps", {"metadata": {"name": "later"}})
+        await watching
+    [message] = told
+    assert "no network yet" in message
+    assert times_asked(tmp_path) == 4
 
 
 async def test_a_plugin_that_is_not_installed(cluster: Cluster) -> None:

@@ -99,6 +99,44 @@ async def test_the_servers_own_advice_is_waited_for(cluster: Cluster) -> None:
         assert time.monotonic() - began >= 1
 
 
+async def test_a_watch_is_not_asked_for_before_the_server_wants_it_again(
+    cluster: Cluster,
+) -> None:
+    async with through(cluster) as (bad, api):
+        asked_at: list[float] = []
+        again = asyncio.Event()
+
+        def throttled(asked: Asked) -> Fault:
+            if "watch=1" not in asked.path:
+                return None
+            asked_at.append(time.monotonic())
+            if len(asked_at) == 1:
+                return Says(429, {"Retry-After": "1"})
+            again.set()
+            return None
+
+        bad.decide = throttled
+        watching = asyncio.ensure_future(
+            until(api, "configmaps", lambda event: event.object["metadata"]["name"] == "later")
+        )
+        async with asyncio.timeout(30):
+            await again.wait()
+            await cluster.api.create("configmaps", {"metadata": {"name": "later"}})
+            await watching
+    assert asked_at[1] - asked_at[0] >= 1
+
+
+async def test_writes_that_take_5_s_are_waited_for(cluster: Cluster) -> None:
+    cluster.apply(a_deployment(), service())
+    before = await settled(cluster)
+    async with through(cluster) as (bad, api):
+        is_of_the_original = lambda asked: asked.write and "/deployments/web" in asked.path  # noqa: E731
+        bad.decide = lambda asked: Slow(5) if is_of_the_original(asked) else None
+        _, plan = await cluster.plan(api=api)
+        await restore(api, await begin(api, plan))
+    await is_as(cluster, before)
+
+
 async def test_a_server_that_fails_for_good_leaves_what_leads_back(cluster: Cluster) -> None:
     cluster.apply(a_deployment(), service())
     before = await settled(cluster)

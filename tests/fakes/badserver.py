@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 _WRITES = ("POST", "PUT", "PATCH", "DELETE")
+_CHANGE_NOTHING = ("dryRun", "selfsubject", "/portforward", "/exec")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ Fault = Says | Slow | Breaks | None
 
 
 class BadServer:
-    """Passes requests on as `decide` says of each; upgraded connections untouched.
+    """Passes requests on as `decide` says of each; what was upgraded is left untouched.
 
     Attributes:
         writes: how many requests came that change something.
@@ -106,9 +107,6 @@ class BadServer:
             first, *lines = head.decode("latin-1").split("\r\n")
             fields = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in lines)}
             body = await reader.readexactly(int(fields.get("content-length", 0)))
-            if "upgrade" in fields:
-                onward.write(head + body)
-                await _pass_on(reader, onward)
             match self.decide(self._seen(first)):
                 case Says(status, headers):
                     writer.write(_refusal(status, headers))
@@ -124,10 +122,12 @@ class BadServer:
                     raise ConnectionResetError
             onward.write(head + body)
             await onward.drain()
+            if "upgrade" in fields:
+                await _pass_on(reader, onward)
 
     def _seen(self, first: str) -> Asked:
         method, path, _ = first.split(" ")
-        changes = method in _WRITES and "dryRun" not in path and "selfsubject" not in path
+        changes = method in _WRITES and not any(each in path for each in _CHANGE_NOTHING)
         self.writes += changes
         return Asked(method, path, self.writes if changes else 0)
 

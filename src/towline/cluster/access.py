@@ -12,14 +12,14 @@ import json
 import os
 import ssl
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from towline.cluster.kubeconfig import Target
-from towline.errors import ClusterError, Unauthorized
+from towline.errors import ClusterError, CredentialsEnded, Unauthorized
 
 # Tokens in files are short-lived (projected tokens live an hour and change long
 # before); client-go reads such a file again after a minute as well.
@@ -28,6 +28,8 @@ _TOKEN_FILE_FRESH = timedelta(minutes=1)
 # one that ends on the way.
 _EXPIRY_MARGIN = timedelta(seconds=10)
 _EXEC_TIMEOUT_S = 60.0
+# A plugin may take a second of CPU, and all who need fresh credentials ask again and again.
+_FAILED_FOR_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,9 @@ class Access:
     """One context's credentials, run and read when needed and kept while they are good.
 
     Safe to use from several tasks: one of them renews, the others wait for it.
+
+    Attributes:
+        ended: told once when credentials that were good cannot be renewed.
     """
 
     def __init__(self, target: Target, *, environ: Mapping[str, str]) -> None:
@@ -54,11 +59,15 @@ class Access:
         self._tls: ssl.SSLContext | None = None
         self._tls_certificate: tuple[bytes, bytes] | None = None
         self._lock = asyncio.Lock()
+        self._has_had = False
+        self._failed: tuple[float, ClusterError] | None = None
+        self.ended: Callable[[CredentialsEnded], None] = lambda error: None
 
     async def headers(self) -> list[tuple[str, str]]:
         """The request headers that carry the credentials.
 
         Raises:
+            CredentialsEnded: they were good before, and cannot be renewed now.
             ClusterError: the exec plugin or the token file failed.
         """
         credential = await self._fresh()
@@ -95,10 +104,28 @@ class Access:
             return self._credential
         async with self._lock:
             if self._credential is None or self._credential.stale:
-                self._credential = await self._obtain()
+                self._credential = await self._renewed()
                 if self._credential.certificate != self._tls_certificate:
                     self._tls = None
             return self._credential
+
+    async def _renewed(self) -> _Credential:
+        loop = asyncio.get_running_loop()
+        if self._failed is not None and loop.time() - self._failed[0] < _FAILED_FOR_S:
+            raise _ended(self._failed[1])
+        try:
+            found = await self._obtain()
+        except ClusterError as error:
+            if not self._has_had:
+                raise
+            # On a laptop that wakes up the plugin's own network, or a login, comes later.
+            is_first = self._failed is None
+            self._failed = (loop.time(), error)
+            if is_first:
+                self.ended(_ended(error))
+            raise _ended(error) from error
+        self._has_had, self._failed = True, None
+        return found
 
     async def _obtain(self) -> _Credential:
         user = self.target.user
@@ -183,6 +210,10 @@ class Access:
         if certificate is not None:
             _load_certificate(context, certificate)
         return context
+
+
+def _ended(error: ClusterError) -> CredentialsEnded:
+    return CredentialsEnded(error.message, hint=error.hint)
 
 
 def _load_certificate(context: ssl.SSLContext, certificate: tuple[bytes, bytes]) -> None:

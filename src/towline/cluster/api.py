@@ -20,6 +20,7 @@ from towline.cluster.http import Answer, ConnectionEnded, Dialler, HttpPool
 from towline.errors import (
     ClusterError,
     Conflict,
+    CredentialsEnded,
     Forbidden,
     NotFound,
     Refused,
@@ -244,7 +245,7 @@ class Api:
             # 429 says that nothing was done. The others do not; but whoever writes counts on
             # lost answers anyway: what was made already is a conflict with one's own object.
             if answer.status in _RETRY_STATUSES and attempt < _RETRIES:
-                await asyncio.sleep(_retry_after_s(answer))
+                await asyncio.sleep(answer.retry_after_s(_RETRY_AFTER_S))
                 continue
             break
         if answer.status >= 300:
@@ -263,7 +264,8 @@ class Api:
 
         It ends without an error when the server's time for it is over, the connection
         breaks, or the version is too old: list again and watch from there
-        (`continuous_watch` in `cluster.watch` does).
+        (`continuous_watch` in `cluster.watch` does). A server that throttles or fails is
+        given the time that it asks for before this raises.
         """
         query = {
             "watch": "1",
@@ -276,12 +278,17 @@ class Api:
             query["fieldSelector"] = fields
         target = f"{self.dialler.base_path}{self._path(resource, None, None)}?{urlencode(query)}"
         headers = [("Accept", "application/json"), *await self.access.headers()]
-        async with self._pool.stream(target, headers=headers) as (status, chunks):
+        async with self._pool.stream(target, headers=headers) as (status, answered, chunks):
             if status >= 300:
                 body = b"".join([chunk async for chunk in chunks])
-                raise _error(
-                    Answer(status, {}, body), method="WATCH", path=resource, access=self.access
-                )
+                answer = Answer(status, answered, body)
+                if status in _RETRY_STATUSES:
+                    await asyncio.sleep(answer.retry_after_s(_RETRY_AFTER_S))
+                if status == 401 and self.access.renewable:
+                    # Whoever lists again does it with fresh ones, and hears if they are no better.
+                    self.access.forget()
+                    raise CredentialsEnded("a watch's credentials are not accepted any more")
+                raise _error(answer, method="WATCH", path=resource, access=self.access)
             buffer = b""
             with suppress(ConnectionEnded):
                 async for chunk in chunks:
@@ -291,13 +298,6 @@ class Api:
                         if event["type"] == "ERROR":
                             return
                         yield WatchEvent(event["type"], event["object"])
-
-
-def _retry_after_s(answer: Answer) -> float:
-    try:
-        return min(float(answer.headers.get("retry-after", _RETRY_AFTER_S)), 30.0)
-    except ValueError:
-        return _RETRY_AFTER_S
 
 
 # Answered with 403, as missing rights are, but no right would help.

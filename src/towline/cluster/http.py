@@ -24,6 +24,7 @@ from towline.errors import Unreachable
 DIAL_TIMEOUT_S = 10.0
 # A slow API server (admission webhooks may take 10 s, Kubernetes' default) is still one.
 ANSWER_TIMEOUT_S = 35.0
+_ADVICE_AT_MOST_S = 30.0
 _IDLE_CONNECTIONS = 8
 
 
@@ -38,6 +39,13 @@ class Answer:
     status: int
     headers: dict[str, str]
     body: bytes = field(repr=False)
+
+    def retry_after_s(self, otherwise: float) -> float:
+        """How long to wait by the server's own advice, half a minute at most."""
+        try:
+            return min(float(self.headers.get("retry-after", otherwise)), _ADVICE_AT_MOST_S)
+        except ValueError:
+            return otherwise
 
 
 class HttpConnection(asyncio.Protocol):
@@ -128,7 +136,7 @@ class HttpConnection(asyncio.Protocol):
         """Wait for the whole answer."""
         head = await self.head()
         body = b"".join([chunk async for chunk in self.chunks()])
-        return Answer(head.status_code, _headers(head), body)
+        return Answer(head.status_code, headers_of(head), body)
 
     def trailing(self) -> bytes:
         """What came behind a 101's headers: the first bytes of the other protocol."""
@@ -154,7 +162,8 @@ class HttpConnection(asyncio.Protocol):
             await self._wake
 
 
-def _headers(head: h11.Response | h11.InformationalResponse) -> dict[str, str]:
+def headers_of(head: h11.Response | h11.InformationalResponse) -> dict[str, str]:
+    """An answer's headers by their names in lower case."""
     return {k.decode("ascii").lower(): v.decode("latin-1") for k, v in head.headers}
 
 
@@ -368,8 +377,12 @@ class HttpPool:
     @asynccontextmanager
     async def stream(
         self, path: str, *, headers: list[tuple[str, str]]
-    ) -> AsyncIterator[tuple[int, AsyncIterator[bytes]]]:
-        """A GET whose body is read as it comes, on a connection of its own."""
+    ) -> AsyncIterator[tuple[int, dict[str, str], AsyncIterator[bytes]]]:
+        """A GET whose body is read as it comes, on a connection of its own.
+
+        Returns:
+            Its status, its headers, its body's pieces.
+        """
         connection = await self.dialler.dial()
         try:
             connection.send("GET", path, [*self._common(), *headers], b"")
@@ -378,7 +391,7 @@ class HttpPool:
                     head = await connection.head()
             except (ConnectionEnded, TimeoutError) as error:
                 raise Unreachable(f"the API server ended a watch: {error}") from error
-            yield head.status_code, connection.chunks()
+            yield head.status_code, headers_of(head), connection.chunks()
         finally:
             connection.close()
 

@@ -23,7 +23,13 @@ from wsproto.events import BytesMessage, CloseConnection, Message, Ping, Pong, T
 from wsproto.utilities import RemoteProtocolError
 
 from towline.cluster.api import Api, resource_path
-from towline.cluster.http import ANSWER_TIMEOUT_S, ConnectionEnded, HttpConnection
+from towline.cluster.http import (
+    ANSWER_TIMEOUT_S,
+    Answer,
+    ConnectionEnded,
+    HttpConnection,
+    headers_of,
+)
 from towline.errors import ClusterError, Forbidden, NotFound, Unauthorized, Unreachable
 from towline.line.spdy import DATA_FRAME_BYTES, PortForwardStreams, SpdyError
 
@@ -278,6 +284,7 @@ class CarrierDialler:
         self._pod = pod
         self._port = port
         self.kind: CarrierKind | None = None
+        self._not_before = 0.0
 
     async def dial(self) -> CarrierConnection:
         """Open a carrier.
@@ -287,6 +294,8 @@ class CarrierDialler:
             Forbidden, Unauthorized: the rights or the credentials do not suffice.
             Unreachable: nobody answers, or neither kind gets through.
         """
+        # A server that throttles has said when to come again.
+        await asyncio.sleep(self._not_before - asyncio.get_running_loop().time())
         # SPDY first: it costs the cluster less CPU. A way that let one kind through may come to
         # let through the other alone: another VPN, another proxy.
         first: CarrierKind = self.kind or "spdy"
@@ -351,7 +360,9 @@ class CarrierDialler:
         head = await connection.head()
         if head.status_code != 101:
             body = b"".join([chunk async for chunk in connection.chunks()])
-            raise _refusal(head.status_code, body, pod=self._pod, kind=kind, api=api)
+            answer = Answer(head.status_code, headers_of(head), body)
+            self._not_before = asyncio.get_running_loop().time() + answer.retry_after_s(0.0)
+            raise _refusal(answer, pod=self._pod, kind=kind, api=api)
         transport = connection.transport
         assert transport is not None
         codec: Codec = (
@@ -372,11 +383,14 @@ class _Unanswered(_UpgradeRefused):
     """The connection ended, or nothing came, before an answer."""
 
 
-def _refusal(status: int, body: bytes, *, pod: str, kind: CarrierKind, api: Api) -> ClusterError:
+def _refusal(answer: Answer, *, pod: str, kind: CarrierKind, api: Api) -> ClusterError:
+    status, body = answer.status, answer.body
     try:
         message = str(json.loads(body)["message"])
     except (ValueError, KeyError, TypeError):
         message = " ".join(body[:200].decode(errors="replace").split()) or f"HTTP {status}"
+    if status == 429:
+        return Unreachable(f"a port-forward to pod {pod} is throttled: {message}")
     if status == 401:
         api.access.forget()
         return Unauthorized(f"a port-forward to pod {pod} is not accepted: {message}")

@@ -13,6 +13,7 @@ from towline._kit.stopwatch import Stopwatch
 from towline._kit.tasks import Tasks
 from towline._kit.together import together
 from towline.cluster.api import Api
+from towline.errors import CredentialsEnded
 from towline.manifest.model import Entry, Files, Handover, Mode, Names, Original, Reach
 from towline.plan.model import Plan
 from towline.plan.record import Record, record_of
@@ -73,6 +74,7 @@ async def develop(
     session = _local_session(entry, plan, record, options)
     watch.lap()
     answers: dict[str, Answer] = {}
+    api.access.ended = lambda error: events(Warned(text=_renewal_text(error)))
     ports = LocalPorts(entry, session, server=api.access.target.cluster.server)
     with (
         local.kept(session, keys),
@@ -176,6 +178,11 @@ def _cluster_text(plan: Plan) -> str:
     if plan.original is Original.KEEP:
         parts.append("the original stays up")
     return " · ".join(parts)
+
+
+def _renewal_text(error: CredentialsEnded) -> str:
+    hint = f" → {error.hint}" if error.hint else ""
+    return f"the credentials have ended and cannot be renewed, tried on: {error.message}{hint}"
 
 
 async def _import_transport() -> None:

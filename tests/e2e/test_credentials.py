@@ -1,0 +1,100 @@
+"""Credentials that come to their end while a session runs."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fakes.netfault import FaultyNetwork
+
+from .conftest import HERE, Node, Towline, wait_until
+from .test_guard import guard_runs
+from .ways import Loop, kubeconfig, through
+
+pytestmark = pytest.mark.usefixtures("unchanged")
+# Renewed ten seconds before its end, so every few seconds.
+LASTS_S = 14
+PLUGIN = """
+import datetime, json, pathlib, sys
+folder, lasts_s = pathlib.Path(sys.argv[1]), int(sys.argv[2])
+(folder / "asked").open("a").write(".")
+if (folder / "refuse").exists():
+    sys.exit("the login is over")
+end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=lasts_s)
+status = json.loads((folder / "pair").read_text())
+status["expirationTimestamp"] = end.strftime("%Y-%m-%dT%H:%M:%SZ")
+version = "client.authentication.k8s.io/v1"
+print(json.dumps({"kind": "ExecCredential", "apiVersion": version, "status": status}))
+"""
+
+
+def by_plugin(config: dict[str, Any], folder: Path) -> None:
+    """The same certificate, from a program that a kubeconfig names."""
+    user = config["users"][0]["user"]
+    pair = {
+        "clientCertificateData": base64.b64decode(user["client-certificate-data"]).decode(),
+        "clientKeyData": base64.b64decode(user["client-key-data"]).decode(),
+    }
+    (folder / "pair").write_text(json.dumps(pair))
+    (folder / "plugin.py").write_text(PLUGIN)
+    config["users"][0]["user"] = {
+        "exec": {
+            "apiVersion": "client.authentication.k8s.io/v1",
+            "command": sys.executable,
+            "args": [str(folder / "plugin.py"), str(folder), str(LASTS_S)],
+            "interactiveMode": "Never",
+        }
+    }
+
+
+def test_they_are_renewed_unnoticed_and_waited_for_where_they_cannot_be(
+    node: Node,
+    namespace: str,
+    towline: Towline,
+    loop: Loop,
+    network: FaultyNetwork,
+    tmp_path: Path,
+) -> None:
+    """A login that was over when the network came back ended the session."""
+    config = kubeconfig(node)
+    config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{network.port}"
+    by_plugin(config, tmp_path)
+    asked, refuse = tmp_path / "asked", tmp_path / "refuse"
+    person = through(towline, config, tmp_path)
+    person.manifest("giveBackAfter: 16s\n" + (towline.folder / "towline.yml").read_text())
+    session = person.up("frontend").serving()
+    guard_runs(node, namespace, session.id)
+    at_first = len(asked.read_text())
+    wait_until("renewed twice", lambda: len(asked.read_text()) >= at_first + 2, within_s=60)
+    assert "the credentials" not in str(session.events)
+
+    refuse.touch()
+    loop.call(network.reset)
+    told = session.event("warned", text=TOLD, within_s=60)
+    session.event("network-lost")
+    refuse.unlink()
+    session.event("network-back")
+    assert [each for each in session.events if each.get("text") == told["text"]] == [told]
+    wait_until("the laptop", lambda: f"host: {HERE}" in node.ask(namespace, "frontend"))
+    # The lease is renewed anew: the guard leaves the service here.
+    lease = ["-n", namespace, "lease", "-l", f"towline.dev/guard={session.id}"]
+
+    def renewed() -> str:
+        return str(node.get(*lease)["items"][0]["spec"]["renewTime"])
+
+    before = renewed()
+    wait_until("the lease", lambda: renewed() != before)
+    assert [e["event"] for e in session.events].count("command-started") == 1
+    assert session.end() == 130
+
+
+TOLD = (
+    "the credentials have ended and cannot be renewed, tried on: credential plugin "
+    f"{sys.executable!r} ended with 1 and said: the login is over → log in again with your "
+    "provider's own tool"
+)
