@@ -110,8 +110,14 @@ class Setup:
 
 @contextmanager
 def session_over_a_bad_network(
-    node: Node, towline: Towline, loop: Loop, network: FaultyNetwork, folder: Path
+    node: Node,
+    towline: Towline,
+    loop: Loop,
+    network: FaultyNetwork,
+    folder: Path,
+    **settings: str,
 ) -> Iterator[Setup]:
+    """Begin one on `frontend`, with these settings in its manifest, and end it."""
     namespace = towline.namespace
     config = kubeconfig(node)
     cluster = config["clusters"][0]["cluster"]
@@ -131,7 +137,7 @@ def session_over_a_bad_network(
         entry = {"mode": "hybrid", "reverse": [f"3000:{local}"],
                  "forward": [f"{forward}:chaos-peer:8080"],
                  "command": [sys.executable, "-c", _SERVER, str(local)]}  # fmt: skip
-        person.manifest(json.dumps({"names": "off", "dev": {"frontend": entry}}))
+        person.manifest(json.dumps({"names": "off", **settings, "dev": {"frontend": entry}}))
         session = person.up("frontend").serving()
         address = node.get("-n", namespace, "service", "frontend")["spec"]["clusterIP"]
         try:
@@ -354,20 +360,21 @@ def _moved(setup: Setup) -> None:
 def _sleep(setup: Setup) -> None:
     """The whole of the laptop's side: the client, its helper and the process."""
     _freeze(setup)
-    for pid in _family(setup.session.process.pid):
+    for pid in family(setup.session.process.pid):
         os.kill(pid, signal.SIGSTOP)
 
 
 def _wake(setup: Setup) -> None:
-    for pid in _family(setup.session.process.pid):
+    for pid in family(setup.session.process.pid):
         os.kill(pid, signal.SIGCONT)
     # The Wi-Fi comes back a moment after the laptop, and its old connections do not.
     _moved(setup)
 
 
-def _family(pid: int) -> list[int]:
+def family(pid: int) -> list[int]:
+    """A process and all that it has started."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(each for child in children for each in _family(int(child)))]
+    return [pid, *(each for child in children for each in family(int(child)))]
 
 
 def _drops(probability: float) -> tuple[Callable[[Setup], None], Callable[[Setup], None]]:

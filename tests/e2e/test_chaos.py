@@ -12,6 +12,7 @@ from fakes.netfault import FaultyNetwork
 
 from . import chaos
 from .conftest import Node, Towline
+from .test_guard import guard_runs
 from .ways import Loop
 
 INTO = os.environ.get("TOWLINE_CHAOS")
@@ -50,6 +51,25 @@ def test_a_short_form_of_it_loses_nothing(
         nothing_lost(chaos.run(setup, faults, loads))
         rows = chaos.run(setup, [chaos.POD_DELETED], [chaos.Idle()])
         assert rows[0].restarted == 0 and rows[0].healed_s
+
+
+@pytest.mark.skipif(INTO is not None, reason="the long form has a longer one")
+def test_a_sleep_in_which_the_original_answers_leaves_open_connections_intact(
+    node: Node,
+    namespace: str,
+    towline: Towline,
+    loop: Loop,
+    network: FaultyNetwork,
+    tmp_path: Path,
+) -> None:
+    """Everything of the laptop's stopped, its network frozen, and its connections dead after."""
+    loads = [chaos.Requests(2), chaos.Requests(2, through_forward=True)]
+    with chaos.session_over_a_bad_network(
+        node, towline, loop, network, tmp_path, giveBackAfter="6s"
+    ) as setup:
+        guard_runs(node, namespace, setup.session.id)
+        nothing_lost(chaos.run(setup, [chaos.long_sleep(30.0)], loads))
+        assert not setup.count("pod-replaced"), "the same line"
 
 
 @pytest.mark.skipif(INTO is None, reason="make chaos")

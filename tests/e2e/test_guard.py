@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from .conftest import HERE, Node, Session, Towline, dump, wait_until
+from .conftest import HERE, Node, Session, Towline, dump, free_port, wait_until
+from .shapes import PYTHON_IMAGE, pod_spec, service, workload
+from .test_shapes import given_back, start
 
 pytestmark = pytest.mark.usefixtures("unchanged")
 # Short for a test; the mechanism is the one that has minutes.
@@ -103,6 +106,30 @@ def test_the_gate_opens_again_after_a_long_cut(
         session.process.send_signal(signal.SIGCONT)
     wait_until("the gate opens", is_ready, within_s=10)
     wait_until("the laptop", lambda: f"host: {HERE}" in node.ask(namespace, "frontend"))
+
+
+def test_a_second_ctrl_c_gives_back_without_waiting_for_the_original(
+    node: Node, elsewhere: Towline
+) -> None:
+    """It waited all the same: there are two waits on the way back."""
+    namespace = elsewhere.namespace
+    spec = pod_spec(PYTHON_IMAGE, command=["python3", "-m", "http.server", "8080"])
+    spec["containers"][0]["readinessProbe"]["initialDelaySeconds"] = 20
+    start(node, elsewhere, workload("Deployment", "slow", spec), service("slow"))
+    before = dump(node, namespace)
+    port = free_port()
+    command = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)]
+    entry = {"mode": "hybrid", "reverse": [f"8080:{port}"], "command": command}
+    elsewhere.manifest(json.dumps({"dev": {"slow": entry}}))
+    session = elsewhere.up("slow").serving()
+    session.process.send_signal(signal.SIGINT)
+    session.event("waiting", stage="original")
+    session.process.send_signal(signal.SIGINT)
+    told = session.event("restored")["text"]
+    assert told == "Deployment slow is back at 1; whether it is ready is not waited for"
+    assert session.process.wait(timeout=10) == 130
+    assert "readyReplicas" not in node.get("-n", namespace, "deploy", "slow")["status"]
+    given_back(node, elsewhere, before)
 
 
 def test_without_the_right_to_post_a_guard_that_is_said_before(

@@ -1,11 +1,13 @@
 """A laptop that sleeps for longer than `keepFor` finds its session over, and what it does then.
 
-SIGSTOP is the sleep, and the settings are short; the guard and the clocks are the real ones.
+SIGSTOP of the client and all that it has started is the sleep, and the settings are short; the
+guard and the clocks are the real ones.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import time
@@ -17,13 +19,15 @@ import pytest
 import yaml
 
 from fakes.badserver import BadServer
+from fakes.netfault import FaultyNetwork
 
+from .chaos import family
 from .conftest import HERE, Node, Session, Towline, dump, free_port, wait_until
 from .shapes import PYTHON_IMAGE, pod_spec, service, workload
 from .test_guard import guard_runs, guarded, spec_replicas
 from .test_network import REFUSED, GoesAway
 from .test_shapes import given_back, start
-from .ways import Loop, served, through_server
+from .ways import Loop, kubeconfig, served, through, through_server
 
 unchanged = pytest.mark.usefixtures("unchanged")
 SESSION = "towline.dev/session"
@@ -32,7 +36,9 @@ SESSION = "towline.dev/session"
 @contextmanager
 def stopped(session: Session, *, for_at_least_s: float = 0.0) -> Iterator[None]:
     """The laptop sleeps while the block runs, and for so long."""
-    session.process.send_signal(signal.SIGSTOP)
+    asleep = family(session.process.pid)
+    for pid in asleep:
+        os.kill(pid, signal.SIGSTOP)
     began = time.monotonic()
     try:
         yield
@@ -42,7 +48,8 @@ def stopped(session: Session, *, for_at_least_s: float = 0.0) -> Iterator[None]:
             within_s=for_at_least_s + 1,
         )
     finally:
-        session.process.send_signal(signal.SIGCONT)
+        for pid in asleep:
+            os.kill(pid, signal.SIGCONT)
 
 
 @contextmanager
@@ -57,12 +64,23 @@ def sleeping(node: Node, namespace: str, session: Session) -> Iterator[None]:
 
 @unchanged
 def test_one_that_sleeps_for_longer_takes_over_anew_below_the_same_process(
-    node: Node, namespace: str, towline: Towline
+    node: Node,
+    namespace: str,
+    towline: Towline,
+    loop: Loop,
+    network: FaultyNetwork,
+    tmp_path: Path,
 ) -> None:
-    session = guarded(towline, keep_s=12)
+    config = kubeconfig(node)
+    config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{network.port}"
+    session = guarded(through(towline, config, tmp_path), keep_s=12)
     pid = session.event("command-started")["pid"]
     with sleeping(node, namespace, session):
+        loop.call(network.freeze)
         wait_until("the original", lambda: spec_replicas(node, namespace) == 2)
+    # The Wi-Fi comes back a moment after the laptop, and its old connections do not.
+    loop.call(network.reset)
+    loop.call(network.thaw)
     told = session.event("taking-anew")
     assert told["reason"] == "this laptop was away for longer than keepFor (12 s)"
     again = session.event("taken-anew")["session"]

@@ -16,6 +16,7 @@ from fakes.badserver import Asked, BadServer, Breaks, Fault
 from fakes.gateway import Gateway
 from fakes.netfault import FaultyNetwork
 
+from . import chaos
 from .conftest import HERE, SANDBOX, Node, Towline, free_port, wait_until
 from .shapes import PYTHON_IMAGE, pod_spec, service
 from .test_guard import guard_runs
@@ -52,6 +53,44 @@ def test_a_proxy_that_refuses_one_kind_of_upgrade(
         wait_until("the laptop", lambda: f"host: {HERE}" in node.ask(namespace, "frontend"))
         assert gateway.upgrades[-1] == refused
         assert session.end() == 130
+
+
+def test_a_load_balancer_that_closes_idle_streams_is_not_noticed(
+    node: Node,
+    namespace: str,
+    towline: Towline,
+    colleague: Towline,
+    loop: Loop,
+    network: FaultyNetwork,
+    tmp_path: Path,
+) -> None:
+    """The line is never idle; the watches are, and begin anew."""
+    network.limit(idle_s=3.0)
+    with chaos.session_over_a_bad_network(node, towline, loop, network, tmp_path) as setup:
+        before = network.connections
+        wait_until("watches begun anew", lambda: network.connections > before + 6, within_s=60)
+        assert not setup.count("network-lost")
+        assert chaos.reached(setup)
+        done = colleague.run("down", "frontend", "-n", namespace, "--end-other-session")
+        assert done.returncode == 0, done.stderr
+        assert setup.session.process.wait(timeout=20) == 0, "seen by a watch"
+
+
+def test_a_load_balancer_that_closes_every_stream_after_a_while_loses_nothing(
+    node: Node, namespace: str, towline: Towline, loop: Loop, network: FaultyNetwork, tmp_path: Path
+) -> None:
+    loads = [chaos.Requests(), chaos.Transfers(20, over_s=12.0)]
+    with chaos.session_over_a_bad_network(node, towline, loop, network, tmp_path) as setup:
+        closing = chaos.Fault(
+            name="every stream closed after 3 s",
+            begin=lambda setup: network.limit(lives_s=3.0),
+            end=lambda setup: network.limit(),
+            lasts_s=12.0,
+        )
+        [row] = chaos.run(setup, [closing], loads)
+        assert setup.count("network-lost") >= 2
+        assert not row.unhealed and row.restarted == 0
+        assert (row.lost.bytes, row.lost.connections) == (0, 0), row.lost.note
 
 
 class GoesAway:

@@ -14,12 +14,21 @@ import struct
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 _CHUNK_BYTES = 64 * 1024
 # What waits in a frozen direction; then the sender's own buffer fills, as in real life.
 _QUEUE_CHUNKS = 32
 # What a slowed direction takes at once.
 _SLOW_PIECE_BYTES = 4 * 1024
+_LIMITS_EVERY_S = 0.2
+
+
+@dataclass(slots=True)
+class _Used:
+    """When something came last, by the loop's clock."""
+
+    at: float
 
 
 class FaultyNetwork:
@@ -39,6 +48,7 @@ class FaultyNetwork:
         self._refusing = False
         self._delay_s = 0.0
         self._bytes_s = 0.0
+        self._idle_s = self._lives_s = float("inf")
         self._far_of: dict[asyncio.StreamWriter, asyncio.StreamWriter] = {}
         self._deaf: set[asyncio.StreamWriter] = set()
         self._cut_after: int | None = None
@@ -103,6 +113,10 @@ class FaultyNetwork:
         """Let each direction of each connection have so much, as a slow reader does; 0: all."""
         self._bytes_s = bytes_s
 
+    def limit(self, *, idle_s: float = float("inf"), lives_s: float = float("inf")) -> None:
+        """Reset a connection that is idle for so long, or as old, as load balancers do."""
+        self._idle_s, self._lives_s = idle_s, lives_s
+
     async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._refusing:
             _reset(writer)
@@ -129,21 +143,35 @@ class FaultyNetwork:
         try:
             if not self._refusing:
                 async with asyncio.TaskGroup() as group:
-                    group.create_task(self._carry(reader, there_writer))
-                    group.create_task(self._carry(there_reader, writer))
+                    used = _Used(asyncio.get_running_loop().time())
+                    group.create_task(self._carry(reader, there_writer, used))
+                    group.create_task(self._carry(there_reader, writer, used))
+                    group.create_task(self._keep_limits(used))
         finally:
             del self._far_of[writer]
             self._deaf -= {writer, there_writer}
             self._writers.discard(there_writer)
             _reset(there_writer)
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _keep_limits(self, used: _Used) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while True:
+            now = loop.time()
+            if now - used.at >= self._idle_s or now - began >= self._lives_s:
+                raise ConnectionResetError("a load balancer's limit")
+            await asyncio.sleep(_LIMITS_EVERY_S)
+
+    async def _carry(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, used: _Used
+    ) -> None:
         """Carry one direction; a queue in between, so that a delay does not slow it."""
         queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_QUEUE_CHUNKS)
         loop = asyncio.get_running_loop()
 
         async def fill() -> None:
             while data := await reader.read(_CHUNK_BYTES):
+                used.at = loop.time()
                 await queue.put((loop.time() + self._delay_s, data))
             await queue.put((loop.time() + self._delay_s, b""))
 

@@ -25,12 +25,16 @@ class Requests:
     """The wish to end, and what it does in each phase.
 
     In `SETUP` it cancels the session's task, whose way out undoes what was done. In
-    `SERVING` it is waited for. In `RESTORING` a second Ctrl-C cancels the waiting: the
-    user wants to go, and is told what is left to do.
+    `SERVING` it is waited for. In `RESTORING` a second Ctrl-C cancels the waiting: what is
+    left is done at once. One more cancels that, too, and the user is told what is left to do.
+
+    Attributes:
+        hurries: nobody waits any more for the original to be ready.
     """
 
     def __init__(self) -> None:
         self.phase = Phase.SETUP
+        self.hurries = False
         self._restoring_since: float | None = None
         self.reason: str | None = None
         self.signal: int | None = None
@@ -51,7 +55,8 @@ class Requests:
         self.reason = self.reason or reason
         self.signal = self.signal or number
         self._event.set()
-        cancels = self.phase is Phase.SETUP or (self.phase is Phase.RESTORING and again)
+        self.hurries = self.hurries or (self.phase is Phase.RESTORING and again)
+        cancels = self.phase is Phase.SETUP or self.hurries
         if cancels and self._task is not None:
             self._task.cancel()
 

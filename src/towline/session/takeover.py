@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
@@ -98,12 +98,20 @@ async def applied(
             yield takeover
     finally:
         requests.restoring()
-        undone = _restore(api, takeover.record, ready_timeout_s=ready_timeout_s, events=events)
+
+        async def undo(*, wait: bool) -> str:
+            return await _restore(
+                api, takeover.record, ready_timeout_s=ready_timeout_s, wait=wait, events=events
+            )
+
         try:
-            text = await finish(undone)
+            text = await _undone(undo, requests=requests)
         except asyncio.CancelledError:
             command = f"towline down {record.entry} -n {api.namespace}"
-            events(Warned(text=f"the cluster is not given back yet: {command} does it"))
+            text = f"the cluster is not given back yet: {command} does it"
+            if takeover.guard.is_posted:
+                text += f", or the guard in {settings.give_back_after_s:g} s"
+            events(Warned(text=text))
             raise
         events(Restored(text=text, seconds=requests.restoring()))
 
@@ -226,13 +234,31 @@ async def _make_room(takeover: Takeover, *, api: Api, reason: str, events: Event
     await apply.create_dev_workload(api, takeover.record, takeover.plan.dev_workload)
 
 
-async def _restore(api: Api, record: Record, *, ready_timeout_s: float, events: Events) -> str:
+async def _undone(undo: Callable[..., Coroutine[None, None, str]], *, requests: Requests) -> str:
+    """All of the way back, until the original is ready or somebody is in a hurry."""
+    if not requests.hurries:
+        try:
+            return await finish(undo(wait=True))
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not requests.hurries or task is None:
+                raise
+            task.uncancel()
+    # What is there to be undone must not be left: the agent holds callers whom nobody answers.
+    text = await finish(undo(wait=False))
+    return f"{text}; whether it is ready is not waited for"
+
+
+async def _restore(
+    api: Api, record: Record, *, ready_timeout_s: float, wait: bool, events: Events
+) -> str:
     try:
         stands = await apply.restore(
             api,
             record,
             report=lambda text: events(Warned(text=text)),
             ready_timeout_s=ready_timeout_s,
+            wait=wait,
         )
     except ClusterError as error:
         raise TowlineError(
