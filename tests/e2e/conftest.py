@@ -85,7 +85,7 @@ class Node:
         self.kubectl(*where, "apply", "-f", "-", text=json.dumps(body))
 
     def ask(self, namespace: str, service: str, path: str = "/", *, within_s: int = 12) -> str:
-        """What a Service answers to a pod's side of the network; the error's text if nothing."""
+        """What a Service answers to a pod's side of the network; "" if nothing."""
         url = f"http://{service}.{namespace}.svc.cluster.local{path}"
         words = ["curl", "-sS", "-m", str(within_s), url]
         return self.run("exec", "--name", self.name, "--", *words, check=False)

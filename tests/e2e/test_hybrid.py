@@ -7,13 +7,14 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from .conftest import HERE, Node, Towline, asked_all_the_time, wait_until
+from .conftest import HERE, Node, Towline, asked_all_the_time, free_port, wait_until
 
 pytestmark = pytest.mark.usefixtures("unchanged")
 
@@ -146,7 +147,11 @@ def test_a_second_owner_is_told_who_has_it_and_may_end_it(
     session = towline.up("frontend").serving()
     done = colleague.run("up", "frontend", "-n", namespace, "--yes")
     assert done.returncode == 7
-    assert "in development by tester@" in done.stderr
+    since = json.loads(towline.run("status", "-n", namespace, "-o", "json").stdout)
+    assert (
+        f"in development by tester@{HERE} since {since['sessions'][0]['since']} "
+        f"(session {session.id})" in done.stderr
+    )
     assert "--end-other-session" in done.stderr
     assert colleague.run("down", "frontend", "-n", namespace).returncode == 7
     ended = colleague.run("down", "frontend", "-n", namespace, "--end-other-session")
@@ -154,6 +159,66 @@ def test_a_second_owner_is_told_who_has_it_and_may_end_it(
     assert session.process.wait(timeout=30) == 0
     by = f"ended by colleague@{HERE} (`towline down`)"
     assert by in [e.get("reason") for e in session.events]
+
+
+def test_a_second_owner_may_take_it_and_the_first_is_told(
+    node: Node, towline: Towline, colleague: Towline, namespace: str
+) -> None:
+    session = towline.up("frontend").serving()
+    pid = session.event("command-started")["pid"]
+    port = free_port()
+    command = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)]
+    entry = {"mode": "hybrid", "reverse": [f"3000:{port}"], "command": command}
+    towline.manifest(json.dumps({"dev": {"frontend": entry}}))
+    theirs = colleague.up("frontend", "--end-other-session").serving()
+    assert session.process.wait(timeout=30) == 0
+    reasons = [e["reason"] for e in session.events if e["event"] == "restoring"]
+    assert reasons == [f"ended by colleague@{HERE} (`towline up`)"]
+    wait_until("the local process ends", lambda: not Path(f"/proc/{pid}").exists())
+    assert theirs.process.poll() is None
+    assert theirs.end() == 130
+
+
+def endpoints(node: Node, namespace: str, service: str) -> set[str]:
+    """The addresses that nodes lead a Service to."""
+    labels = f"kubernetes.io/service-name={service}"
+    slices = node.get("-n", namespace, "endpointslices", "-l", labels)["items"]
+    return {
+        each["addresses"][0]
+        for found in slices
+        for each in found.get("endpoints") or []
+        if each["conditions"]["ready"]
+    }
+
+
+def test_the_service_leads_nowhere_while_nothing_listens(
+    node: Node, namespace: str, towline: Towline
+) -> None:
+    port = free_port()
+    entry = {"mode": "hybrid", "reverse": [f"3000:{port}"]}
+    towline.manifest(json.dumps({"holdFor": "1s", "dev": {"frontend": entry}}))
+    server = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)]
+    session = towline.up("frontend")
+    session.event("holding")
+    first = subprocess.Popen(server, stderr=subprocess.DEVNULL)
+    try:
+        session.serving()
+        here = wait_until("here", lambda: endpoints(node, namespace, "frontend"))
+    finally:
+        first.terminate()
+        first.wait()
+    wait_until("nowhere", lambda: not endpoints(node, namespace, "frontend"))
+    wait_until("nobody answers", lambda: not node.ask(namespace, "frontend"))
+    second = subprocess.Popen(server, stderr=subprocess.DEVNULL)
+    try:
+        wait_until("here again", lambda: endpoints(node, namespace, "frontend") == here)
+        wait_until("an answer", lambda: "Directory listing" in node.ask(namespace, "frontend"))
+        gate = [e["is_open"] for e in session.events if e["event"] == "gate-changed"]
+        assert gate == [True, False, True]
+        assert session.end() == 130
+    finally:
+        second.terminate()
+        second.wait()
 
 
 def test_a_command_that_is_missing_ends_with_8_and_changes_nothing(

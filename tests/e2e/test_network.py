@@ -15,6 +15,7 @@ import pytest
 from fakes.badserver import Asked, BadServer, Breaks, Fault
 from fakes.gateway import Gateway
 from fakes.netfault import FaultyNetwork
+from fakes.proxy import ConnectProxy
 
 from . import chaos
 from .conftest import HERE, SANDBOX, Node, Towline, free_port, wait_until
@@ -53,6 +54,30 @@ def test_a_proxy_that_refuses_one_kind_of_upgrade(
         wait_until("the laptop", lambda: f"host: {HERE}" in node.ask(namespace, "frontend"))
         assert gateway.upgrades[-1] == refused
         assert session.end() == 130
+
+
+def test_a_proxy_that_goes_and_is_another_one_later_is_waited_for(
+    node: Node, namespace: str, towline: Towline, loop: Loop, tmp_path: Path
+) -> None:
+    """As where a VPN comes with a proxy of its own, at the same address."""
+    config = kubeconfig(node)
+    first = ConnectProxy().running()
+    proxy = loop.run(first.__aenter__())
+    second = ConnectProxy(port=proxy.port)
+    config["clusters"][0]["cluster"]["proxy-url"] = f"http://127.0.0.1:{proxy.port}"
+    session = through(towline, config, tmp_path).up("frontend").serving()
+    assert proxy.asked
+    loop.run(first.__aexit__(None, None, None))
+    session.event("network-lost")
+    running = second.running()
+    loop.run(running.__aenter__())
+    try:
+        session.event("network-back")
+        assert second.asked
+        wait_until("the laptop", lambda: f"host: {HERE}" in node.ask(namespace, "frontend"))
+        assert session.end() == 130
+    finally:
+        loop.run(running.__aexit__(None, None, None))
 
 
 def test_a_load_balancer_that_closes_idle_streams_is_not_noticed(

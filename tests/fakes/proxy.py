@@ -11,15 +11,15 @@ from contextlib import asynccontextmanager, suppress
 class ConnectProxy:
     """Attributes: `asked` has every CONNECT's target, `port` is where it listens."""
 
-    def __init__(self, *, password: str | None = None) -> None:
+    def __init__(self, *, password: str | None = None, port: int = 0) -> None:
         self._password = password
         self._tasks: set[asyncio.Task[None]] = set()
         self.asked: list[str] = []
-        self.port = 0
+        self.port = port
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[ConnectProxy]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         self.port = server.sockets[0].getsockname()[1]
         try:
             yield self
