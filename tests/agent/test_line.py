@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 import asyncssh
 import pytest
@@ -16,6 +17,7 @@ from towline.line.line import Gone, Healed, LineGone, Lost, resumable_line
 from towline.line.redial import Redial
 
 from .conftest import Agent, connected, dial_to, ssh_over
+from .test_packets import Counting
 
 BIG = os.urandom(4 << 20)
 
@@ -60,11 +62,21 @@ async def test_a_cut_in_the_middle_of_an_upload_loses_nothing(agent: Agent, cut_
         assert done.stdout.split()[0].decode() == hashlib.sha256(BIG).hexdigest()
 
 
-async def test_many_cuts_while_both_directions_are_busy(agent: Agent) -> None:
+@pytest.mark.parametrize(
+    ("options", "exchanges"),
+    [
+        pytest.param({}, 1, id="one key"),
+        pytest.param({"rekey_bytes": 200_000}, 8, id="new keys meanwhile"),
+    ],
+)
+async def test_many_cuts_while_both_directions_are_busy(
+    agent: Agent, options: dict[str, Any], exchanges: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("towline.transport.packets.PacketConnection", Counting)
     cuts = 8
     async with (
         faulty_network(agent.line_port) as network,
-        connected(agent, port=network.port) as it,
+        connected(agent, port=network.port, **options) as it,
     ):
         network.cut_after(100_000)
         running = asyncio.ensure_future(it.ssh.run("cat", input=BIG, encoding=None))
@@ -75,6 +87,8 @@ async def test_many_cuts_while_both_directions_are_busy(agent: Agent) -> None:
             if number < cuts - 1:
                 network.cut_after(300_000)
         assert (await running).stdout == BIG
+        assert isinstance(it.ssh, Counting)
+        assert it.ssh.exchanges >= exchanges
 
 
 async def test_a_frozen_network_is_dialled_beside_after_2_s(agent: Agent) -> None:
