@@ -672,12 +672,13 @@ class Line(asyncio.Transport):
         if self._is_hopeless():
             self._give_up()
             return
-        if self._current is None or not self._welcomed.is_set():
+        if not self._welcomed.is_set():
             return
         quiet_s = self._loop.time() - self._heard_at
         if quiet_s >= SILENT_AFTER_S:
+            # Also where there is none: the one that was to replace it may say no more.
             self._carrier_missing()
-        elif quiet_s >= PING_AFTER_S and self._pinged_at is None:
+        elif self._current is not None and quiet_s >= PING_AFTER_S and self._pinged_at is None:
             self._pinged_at = self._loop.time()
             self._send(frames.Ping(int(self._pinged_at * 1e6)))
 

@@ -10,7 +10,7 @@ import pytest
 from towline.errors import NotFound, Unreachable
 from towline.line import frames
 from towline.line.line import DialFailed, Event, Healed, LineGone, Lost, resumable_line
-from towline.line.redial import Redial
+from towline.line.redial import DIAL_WITHIN_S, Redial
 
 KEY = frames.Key(b"k" * 32)
 
@@ -159,6 +159,34 @@ async def test_what_was_under_way_on_a_carrier_that_the_agent_has_ended_heals_no
         await turn()
         assert [type(event) for event in told] == told_then
         # The next one heals in any case.
+        carriers.put_nowait(Carrier())
+        await turn(30)
+        assert [type(event) for event in told] == [Lost, Healed]
+
+
+async def test_a_carrier_that_was_to_replace_another_and_says_no_more_is_noticed() -> None:
+    """A freeze in that moment was noticed when the dial was given up, after 10 s."""
+    first, mute = Carrier(), Carrier()
+    mute.write = mute.frames.append  # type: ignore[method-assign, assignment]
+    carriers = asyncio.Queue[Carrier]()
+    carriers.put_nowait(first)
+    told, news = list[Event](), asyncio.Event()
+
+    def tell(event: Event) -> None:
+        told.append(event)
+        news.set()
+
+    async with resumable_line(dial=carriers.get, key=KEY, events=tell) as line:
+        carriers.put_nowait(mute)
+        line.network_changed()
+        await turn(20)
+        assert mute.frames, "it was greeted"
+        first.lose()
+        await turn()
+        assert not told, "another one is on its way"
+        async with asyncio.timeout(DIAL_WITHIN_S / 2):
+            await news.wait()
+        assert [type(event) for event in told] == [Lost]
         carriers.put_nowait(Carrier())
         await turn(30)
         assert [type(event) for event in told] == [Lost, Healed]
