@@ -20,6 +20,7 @@ from towline.session import local
 from towline.session.control_socket import Answer, NotAnswering, WithSockets, ask_for_sockets
 from towline.session.prepare import name_owner
 from towline.tunnels.forward import Forward, Target, bound
+from towline.tunnels.spares import Spares
 
 METHOD = "local port"
 # Between two looks somebody may have freed the port, and somebody else may have taken it.
@@ -62,14 +63,15 @@ class LocalPorts:
         """What it answers to other sessions."""
         return {METHOD: self._answer}
 
-    async def listen(self, *, tasks: Tasks) -> list[Forward]:
+    async def listen(self, *, spares: Spares, tasks: Tasks) -> list[Forward]:
         """Listen for all forwards; nothing is accepted before they begin.
 
         Raises:
             PortInUse: somebody else has a port, or another session that leads elsewhere.
         """
         for each in self._entry.forward:
-            forward = Forward(each.local, Target(host=each.host, port=each.remote), tasks=tasks)
+            target = Target(host=each.host, port=each.remote)
+            forward = Forward(each.local, target, spares=spares, tasks=tasks)
             await self._open(forward)
         return list(self._opened.values())
 
