@@ -79,9 +79,10 @@ async def connect_ports(
 def ports_text(entry: Entry, opened: Sequence[Forward]) -> str:
     """The ports in one line, as the terminal shows them."""
     shared = {each.local: each.shared_with for each in opened if each.shared_with}
-    parts = [f"cluster {r.remote} → localhost:{r.local}" for r in entry.reverse]
+    here = f"[{entry.interface}]" if ":" in entry.interface else entry.interface
+    parts = [f"cluster {r.remote} → {here}:{r.local}" for r in entry.reverse]
     for each in entry.forward:
-        text = f"localhost:{each.local} → {each.host or 'dev pod'}:{each.remote}"
+        text = f"{here}:{each.local} → {each.host or 'dev pod'}:{each.remote}"
         with_whom = f", shared with {shared[each.local]}" if each.local in shared else ""
         parts.append(text + with_whom)
     return " · ".join(parts) or "none"

@@ -87,6 +87,8 @@ async def develop(
         async with Tasks() as tasks, answering(session.folder, answers, tasks=tasks):
             spares = Spares(hold_for_s=entry.settings.hold_for_s, tasks=tasks)
             opened = await ports.listen(spares=spares, tasks=tasks)
+            if exposed := ports.exposed():
+                events(Warned(text=exposed))
             if options.before_change is not None:
                 await options.before_change()
             async with (

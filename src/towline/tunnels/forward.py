@@ -8,6 +8,7 @@ import socket
 import struct
 from contextlib import ExitStack
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from towline._kit.tasks import Tasks
 from towline.errors import ConnectionLost, PortInUse, TowlineError
@@ -32,6 +33,18 @@ class Target:
 def addresses_of(interface: str) -> list[str]:
     """The addresses that an interface's name stands for: `localhost` is both families."""
     return ["127.0.0.1", "::1"] if interface == "localhost" else [interface]
+
+
+def is_loopback(interface: str) -> bool:
+    """Whether only this machine reaches what listens there; also where there is no such name."""
+    try:
+        found = [
+            socket.getaddrinfo(address, None, flags=socket.AI_PASSIVE)[0][4][0]
+            for address in addresses_of(interface)
+        ]
+    except OSError:
+        return True
+    return all(ip_address(address).is_loopback for address in found)
 
 
 class Forward:
