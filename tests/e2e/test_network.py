@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import subprocess
@@ -52,6 +53,34 @@ def test_a_proxy_that_refuses_one_kind_of_upgrade(
         wait_until("the laptop", lambda: f"host: {HERE}" in node.ask(namespace, "frontend"))
         assert gateway.upgrades[-1] == refused
         assert session.end() == 130
+
+
+# What becomes of a connection to each of some ports.
+_TRIES = """
+import socket, sys
+for port in sys.argv[2:]:
+    try:
+        socket.create_connection((sys.argv[1], int(port)), 10).close()
+        print("taken")
+    except ConnectionRefusedError:
+        print("refused")
+"""
+
+
+def test_another_pod_reaches_what_is_declared_and_the_gate_alone(
+    node: Node, namespace: str, towline: Towline
+) -> None:
+    session = towline.up("frontend").serving()
+    label = ["-l", f"towline.dev/session={session.id}"]
+    [secret] = node.get("-n", namespace, "secret", *label)["items"]
+    config = json.loads(base64.b64decode(secret["data"]["config.json"]))
+    name = session.event("stage-done", stage="dev pod")["text"].split()[0]
+    address = node.get("-n", namespace, "pod", name)["status"]["podIP"]
+    ports = [config["reverse"][0], config["gate"]["port"], config["line_port"], 22]
+    words = ["python3", "-c", _TRIES, address, *map(str, ports)]
+    tried = node.kubectl("-n", namespace, "exec", "deploy/api", "--", *words)
+    assert tried.split() == ["taken", "taken", "refused", "refused"]
+    assert session.end() == 130
 
 
 class GoesAway:
