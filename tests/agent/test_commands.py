@@ -14,16 +14,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import asyncssh
 import pytest
 
 from towline.errors import ConnectionLost
-from towline.line.line import resumable_line
 from towline.transport.command import run_in_container
 from towline.transport.control import SUBSYSTEM, Control
 from towline.transport.ssh import SshSession
 
-from .conftest import Agent, connected, dial_to, running_agent, start
+from .conftest import Agent, connected, running_agent, start
 
 
 @pytest.mark.parametrize(
@@ -295,17 +293,3 @@ async def test_an_image_without_a_shell(bare_agent: Agent) -> None:
         ):
             done = await it.ssh.run(command)
             assert done.exit_status == code and told in str(done.stderr)
-
-
-async def test_only_the_protocols_algorithms_are_spoken(agent: Agent) -> None:
-    async with resumable_line(dial=dial_to(agent.line_port), key=agent.line_key) as line:
-        with pytest.raises(asyncssh.Error):
-            await asyncssh.connect(
-                "agent",
-                tunnel=line,  # type: ignore[arg-type]
-                username="towline",
-                client_keys=[agent.client_key],
-                known_hosts=None,
-                config=None,
-                encryption_algs=["aes128-ctr", "aes256-gcm@openssh.com"],
-            )

@@ -18,6 +18,7 @@ from towline.errors import Forbidden
 from towline.session.names import SessionNames
 from towline.transport.control import AgentHello
 from towline.tunnels.named import NamedListeners
+from towline.tunnels.spares import Spares
 
 COUNT = 5000
 HELLO = AgentHello(version="", session="", boot="", arch="amd64", hostname="x", reverse=())
@@ -70,7 +71,8 @@ async def test_five_thousand_services(cluster: Cluster, tmp_path: Path) -> None:
     hosts = tmp_path / "hosts"
     try:
         async with Tasks() as tasks:
-            with closing(NamedListeners(tasks=tasks, avoid={})) as listening:
+            spares = Spares(hold_for_s=0, tasks=tasks)
+            with closing(NamedListeners(spares=spares, tasks=tasks, avoid={})) as listening:
                 began, used = time.monotonic(), time.process_time()
                 names = SessionNames(
                     entry(), api=api, key=str(tmp_path), hosts=hosts,

@@ -109,6 +109,22 @@ def test_a_local_port_in_use_is_told_before_anything_changes(
     assert not node.get("-n", namespace, "cm", "-l", "towline.dev/kind")["items"]
 
 
+def test_another_interface_than_loopback_is_told(towline: Towline) -> None:
+    text = (towline.folder / "towline.yml").read_text()
+    port = towline.ports[16379]
+    for interface, warnings in (("localhost", 0), ("0.0.0.0", 1)):
+        towline.manifest(
+            text.replace("mode: hybrid", f"mode: hybrid\n    interface: {interface}", 1)
+        )
+        session = towline.up("frontend", "--", "sleep", "3600")
+        ports = session.event("stage-done", stage="ports")["text"]
+        assert f"{interface}:{port} → db:6379" in ports
+        told = [e["text"] for e in session.events if "whoever reaches" in e.get("text", "")]
+        assert len(told) == warnings
+        assert all(f"{port} → db:6379" in each for each in told)
+        assert session.end() == 130
+
+
 def test_a_full_disk_is_told_and_nothing_stays(
     towline: Towline, namespace: str, tmp_path: Path
 ) -> None:

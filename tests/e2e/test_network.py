@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import subprocess
@@ -116,6 +117,34 @@ def test_a_load_balancer_that_closes_every_stream_after_a_while_loses_nothing(
         assert setup.count("network-lost") >= 2
         assert not row.unhealed and row.restarted == 0
         assert (row.lost.bytes, row.lost.connections) == (0, 0), row.lost.note
+
+
+# What becomes of a connection to each of some ports.
+_TRIES = """
+import socket, sys
+for port in sys.argv[2:]:
+    try:
+        socket.create_connection((sys.argv[1], int(port)), 10).close()
+        print("taken")
+    except ConnectionRefusedError:
+        print("refused")
+"""
+
+
+def test_another_pod_reaches_what_is_declared_and_the_gate_alone(
+    node: Node, namespace: str, towline: Towline
+) -> None:
+    session = towline.up("frontend").serving()
+    label = ["-l", f"towline.dev/session={session.id}"]
+    [secret] = node.get("-n", namespace, "secret", *label)["items"]
+    config = json.loads(base64.b64decode(secret["data"]["config.json"]))
+    name = session.event("stage-done", stage="dev pod")["text"].split()[0]
+    address = node.get("-n", namespace, "pod", name)["status"]["podIP"]
+    ports = [config["reverse"][0], config["gate"]["port"], config["line_port"], 22]
+    words = ["python3", "-c", _TRIES, address, *map(str, ports)]
+    tried = node.kubectl("-n", namespace, "exec", "deploy/api", "--", *words)
+    assert tried.split() == ["taken", "taken", "refused", "refused"]
+    assert session.end() == 130
 
 
 class GoesAway:

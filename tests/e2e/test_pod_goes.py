@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -86,6 +87,29 @@ def test_one_that_goes_in_the_middle_of_the_handover_is_waited_for(
     session.serving()
     wait_until("here", lambda: f"host: {HERE}" in node.ask(namespace, "frontend"))
     assert session.end() == 130
+
+
+def test_a_forwards_new_connections_wait_for_the_next_pod(
+    node: Node, namespace: str, towline: Towline
+) -> None:
+    port = free_port()
+    entry = {"mode": "hybrid", "forward": [f"{port}:db:6379"], "command": ["sleep", "3600"]}
+    towline.manifest(json.dumps({"dev": {"frontend": entry}}))
+    session = towline.up("frontend").serving()
+    assert ping(port) == b"-NOAUTH"
+    pod = pod_of(session)
+    node.kubectl("-n", namespace, "delete", "pod", pod, "--force", "--grace-period=0")
+    session.event("warned", text=f"the dev pod {pod} is gone: waiting for another one")
+    assert ping(port) == b"-NOAUTH", "neither refused nor reset"
+    session.event("pod-replaced")
+    assert session.end() == 130
+
+
+def ping(port: int) -> bytes:
+    """What Redis answers to a connection of its own: that it wants a password."""
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        connection.sendall(b"PING\r\n")
+        return connection.recv(7, socket.MSG_WAITALL)
 
 
 def pod_of(session: Session) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 from .conftest import CHECKOUT, HERE, Node, Towline, wait_until
+from .terminal import Terminal
 
 pytestmark = pytest.mark.usefixtures("unchanged")
 _RBAC = "rbac.authorization.k8s.io"
@@ -90,3 +92,41 @@ def test_up_env_exec_down_with_these_rights(node: Node, namespace: str, bound: T
     assert down.returncode == 0, down.stderr
     assert session.process.wait(timeout=30) == 143, "SIGTERM, from `down` on the same laptop"
     assert "host: frontend-" in node.ask(namespace, "frontend")
+
+
+@pytest.mark.parametrize("bound", ["edit"], indirect=True)
+@pytest.mark.parametrize(
+    ("keeps", "then"),
+    [(b"n", b"nobody until somebody runs `towline down`"), (b"y", b"the original again")],
+    ids=["replace", "keep"],
+)
+def test_without_a_right_to_the_guard_it_asks_before_anything_changes(
+    node: Node, namespace: str, bound: Towline, keeps: bytes, then: bytes
+) -> None:
+    terminal = Terminal(bound, "frontend", "-n", namespace, rows=50, columns=500)
+    with closing(terminal):
+        terminal.read_until(b"Keep the original up beside it (`original: keep`)")
+        terminal.type(keeps + b"\n")
+        terminal.read_until(b"Go on? [y/N]: ")
+        assert then in terminal.seen
+        terminal.type(b"n\n")
+        assert terminal.end() == 10, terminal.seen.decode()
+    assert b"nothing was changed" in terminal.seen
+    assert not made_by_towline(node, namespace)
+
+
+@pytest.mark.parametrize("bound", ["edit"], indirect=True)
+def test_nor_does_it_begin_where_nobody_can_be_asked(
+    node: Node, namespace: str, bound: Towline
+) -> None:
+    done = bound.run("up", "frontend", "-n", namespace)
+    assert done.returncode == 10, done.stderr
+    assert "no guard can give it back if this machine dies" in done.stderr
+    assert "--original keep" in done.stderr
+    assert not made_by_towline(node, namespace)
+
+
+def made_by_towline(node: Node, namespace: str) -> list[str]:
+    kinds = "cm,secret,deploy,svc"
+    found = node.get("-n", namespace, kinds, "-l", "towline.dev/kind")["items"]
+    return [f"{each['kind']}/{each['metadata']['name']}" for each in found]

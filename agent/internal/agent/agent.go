@@ -16,6 +16,7 @@ import (
 	"towline.dev/agent/internal/command"
 	"towline.dev/agent/internal/config"
 	"towline.dev/agent/internal/control"
+	"towline.dev/agent/internal/environ"
 	"towline.dev/agent/internal/gate"
 	"towline.dev/agent/internal/line"
 	"towline.dev/agent/internal/memory"
@@ -60,7 +61,8 @@ func New(session *config.Session) (*Agent, error) {
 	var permit *tunnel.Permit
 	if session.Permit != nil {
 		var err error
-		if permit, err = tunnel.NewPermit(*session.Permit); err != nil {
+		domain := environ.ClusterDomain(environ.SearchDomains())
+		if permit, err = tunnel.NewPermit(*session.Permit, domain); err != nil {
 			return nil, err
 		}
 	}

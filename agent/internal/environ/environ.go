@@ -71,3 +71,13 @@ func SearchDomains() []string {
 	}
 	return domains
 }
+
+// ClusterDomain is the cluster's own, by the search domains of a pod.
+func ClusterDomain(search []string) string {
+	for _, each := range search {
+		if _, domain, found := strings.Cut("."+strings.TrimSuffix(each, "."), ".svc."); found {
+			return domain
+		}
+	}
+	return "cluster.local"
+}

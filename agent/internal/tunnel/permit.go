@@ -15,11 +15,11 @@ var errNotPermitted = errors.New("the session does not permit this target")
 type Permit struct{ hosts, ports []string }
 
 // NewPermit reads targets as config.json has them: `host:port`, `*` for anything in
-// either part of it.
-func NewPermit(targets []string) (*Permit, error) {
+// either part of it, and `$domain` for the cluster's, which the client cannot know yet.
+func NewPermit(targets []string, domain string) (*Permit, error) {
 	permit := &Permit{}
 	for _, target := range targets {
-		host, port, err := net.SplitHostPort(target)
+		host, port, err := net.SplitHostPort(strings.Replace(target, "$domain", domain, 1))
 		if err == nil {
 			_, err = path.Match(host, "")
 		}

@@ -181,12 +181,11 @@ async def _down(
 async def _delete(claim: Claim, *, api: Api, anyones: bool) -> None:
     from towline.cluster.claims import delete_claim
     from towline.session.prepare import this_owner
+    from towline.ui.view import printable
 
     if claim.owner != str(this_owner()) and not anyones:
-        click.echo(
-            f"claim {claim.name} is {claim.owner}'s: kept (--end-other-session deletes it, too)",
-            err=True,
-        )
-        return
-    await delete_claim(api, claim)
-    click.echo(f"claim {claim.name} ({claim.size}) is deleted, with what was in it", err=True)
+        text = f"is {claim.owner}'s: kept (--end-other-session deletes it, too)"
+    else:
+        await delete_claim(api, claim)
+        text = f"({claim.size}) is deleted, with what was in it"
+    click.echo(printable(f"claim {claim.name} {text}"), err=True)

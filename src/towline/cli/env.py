@@ -179,12 +179,13 @@ def _only(explanation: Explanation, names: tuple[str, ...]) -> Explanation:
 
 def _explain(explanation: Explanation, *, form: str | None, show_secrets: bool) -> None:
     from towline.environ.explain import as_json, as_lines
+    from towline.ui.view import printable
 
     if form == "json":
         click.echo(json.dumps(as_json(explanation, show_secrets=show_secrets), indent=1))
     elif form is None:
         for line in as_lines(explanation, show_secrets=show_secrets):
-            click.echo(line)
+            click.echo(printable(line))
     else:
         raise UsageError(f"--explain is text or json, not {form}")
 
@@ -205,4 +206,6 @@ def _shown(name: bytes) -> str:
 
 
 def _note(text: str) -> None:
-    click.echo(f"! {text}", err=True)
+    from towline.ui.view import printable
+
+    click.echo(printable(f"! {text}"), err=True)

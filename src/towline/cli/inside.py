@@ -101,6 +101,12 @@ def run(words: tuple[str, ...]) -> int:
     return run_async(_run(service, command))
 
 
+def _tell_unseen(text: str) -> None:
+    from towline.ui.view import printable
+
+    click.echo(printable(f"not there for the command: {text}"), err=True)
+
+
 async def _run(service: str | None, command: tuple[str, ...]) -> int:
     from towline.manifest.model import Command
     from towline.process import supervised
@@ -123,7 +129,7 @@ async def _run(service: str | None, command: tuple[str, ...]) -> int:
         env=values,
         cwd=folder,
         view=surroundings.view,
-        on_unseen=lambda text: click.echo(f"not there for the command: {text}", err=True),
+        on_unseen=_tell_unseen,
         terminal=sys.stdin.isatty() and os.isatty(2),
     ) as process:
         ending = await process.ended()

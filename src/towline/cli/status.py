@@ -30,10 +30,16 @@ def status(
         for line in _lines(row):
             click.echo(line)
     for claim in claims:
-        click.echo(
-            f"claim {claim['name']}, {claim['size']}, since {claim['since']}: keeps folders of "
-            f"{claim['workload']} (towline down {claim['entry']} --volumes deletes it)"
-        )
+        click.echo(_claim_line(claim))
+
+
+def _claim_line(claim: dict[str, Any]) -> str:
+    from towline.ui.view import printable
+
+    return printable(
+        f"claim {claim['name']}, {claim['size']}, since {claim['since']}: keeps folders of "
+        f"{claim['workload']} (towline down {claim['entry']} --volumes deletes it)"
+    )
 
 
 def _lines(row: dict[str, Any]) -> list[str]:

@@ -47,12 +47,14 @@ def sync(words: tuple[str, ...], accept_deletions: bool, output: str) -> None:
         answer = ask(session.folder, "sync")
     if output == "json":
         click.echo(json.dumps(answer, indent=1))
-    elif resumes:
-        for folder in answer["resumed"]:
-            click.echo(f"{folder} is looked at again; `towline sync` shows what came of it")
-    else:
-        from towline.ui.view import printable
+        return
+    from towline.ui.view import printable
 
+    if resumes:
+        for folder in answer["resumed"]:
+            text = f"{folder} is looked at again; `towline sync` shows what came of it"
+            click.echo(printable(text))
+    else:
         for folder in answer["folders"]:
             for line in _lines(folder, session.entry):
                 click.echo(printable(line))

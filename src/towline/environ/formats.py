@@ -57,14 +57,13 @@ class _Line:
 def rendered(values: Mapping[bytes, bytes], form: Format) -> Rendered:
     """Write an environment in a format, sorted by name.
 
-    In a dotenv file, what some reader takes for another value comes last: Node.js, which
-    misses a closing quote in such a one, then misses no other variable.
+    In a dotenv file, what is written for one reader comes last, and before it what one of
+    them expands: Node.js, which misses a closing quote in the former, then misses no other.
     """
     if form is Format.JSON:
         texts = {_escaped(name): _escaped(value) for name, value in sorted(values.items())}
         return Rendered(content=json.dumps(texts, indent=1).encode() + b"\n", left_out={}, notes={})
-    lines: list[bytes] = []
-    last: list[bytes] = []
+    lines: list[tuple[int, bytes]] = []
     left_out: dict[bytes, str] = {}
     notes: dict[bytes, str] = {}
     for name, value in sorted(values.items()):
@@ -73,11 +72,12 @@ def rendered(values: Mapping[bytes, bytes], form: Format) -> Rendered:
         except _Impossible as error:
             left_out[name] = str(error)
             continue
-        comes_last = form is Format.DOTENV and line.note is not None
-        (last if comes_last else lines).append(line.content + b"\n")
+        rank = _DOTENV_RANKS.get(line.note or "", 0) if form is Format.DOTENV else 0
+        lines.append((rank, line.content + b"\n"))
         if line.note is not None:
             notes[name] = line.note
-    return Rendered(content=b"".join([*lines, *last]), left_out=left_out, notes=notes)
+    content = b"".join(text for _, text in sorted(lines, key=lambda line: line[0]))
+    return Rendered(content=content, left_out=left_out, notes=notes)
 
 
 def _escaped(text: bytes) -> str:
@@ -106,6 +106,9 @@ def _sh(name: bytes, value: bytes) -> _Line:
     return _Line(b"export " + name + b"='" + value.replace(b"'", rb"'\''") + b"'")
 
 
+_EXPANDED = "python-dotenv expands ${…} in it, unless told interpolate=False"
+_FOR_ONE_READER = "written for python-dotenv: other readers of dotenv keep its backslashes"
+_DOTENV_RANKS = {_EXPANDED: 1, _FOR_ONE_READER: 2}
 _DOTENV_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 # Read alike without quotes, by all.
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,=&?~^-]+")
@@ -116,8 +119,7 @@ def _dotenv(name: bytes, value: bytes) -> _Line:
     key, text = _text(name), _text(value)
     if not _DOTENV_NAME.fullmatch(key):
         raise _Impossible("dotenv files have no such names")
-    note = "python-dotenv expands ${…} in it, unless told interpolate=False"
-    return _Line(*_dotenv_value(key, text, note if "${" in text else None))
+    return _Line(*_dotenv_value(key, text, _EXPANDED if "${" in text else None))
 
 
 def _dotenv_value(key: str, text: str, note: str | None) -> tuple[bytes, str | None]:
@@ -136,8 +138,7 @@ def _dotenv_value(key: str, text: str, note: str | None) -> tuple[bytes, str | N
         return f'{key}="{text}"'.encode(), note
     # What remains has quotes of both kinds, or backslashes where they would be undone.
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\r", "\\r")
-    note = "written for python-dotenv: other readers of dotenv keep its backslashes"
-    return f'{key}="{escaped}"'.encode(), note
+    return f'{key}="{escaped}"'.encode(), _FOR_ONE_READER
 
 
 # bufio.Scanner's limit, in bytes, with the newline.

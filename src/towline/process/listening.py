@@ -23,6 +23,8 @@ from towline.process.sockdiag import listening_sockets
 _PROC = Path("/proc")
 _LISTEN = "0A"  # TCP_LISTEN in Linux's tcp_states.h
 _CONNECT_S = 1.0  # on the loopback it answers at once, unless its backlog is full
+# Where a connection to all addresses of a family goes.
+_DIALLED = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _LOOPBACK = ("127.0.0.1", "::1")
 
 
@@ -112,14 +114,15 @@ async def listening_among(ports: Iterable[int], *, host: str = "localhost") -> f
     if host == "localhost":
         there = {entry.port for entry in table if entry.answers_on_loopback}
     else:
-        there = {entry.port for entry in table if entry.address in (host, "0.0.0.0", "::")}
+        found_by = (host, _DIALLED.get(host), "0.0.0.0", "::")
+        there = {entry.port for entry in table if entry.address in found_by}
     return frozenset(there & ports)
 
 
 async def is_listening(port: Port, *, host: str = "localhost") -> bool:
     """Whether something answers at the port on this machine, now.
 
-    `localhost` means either family; another host must be listened on as such.
+    `localhost` means either family; another host must be listened on as such, or all are.
     """
     return port in await listening_among([port], host=host)
 

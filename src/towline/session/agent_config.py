@@ -10,6 +10,9 @@ from towline.manifest.model import Entry
 from towline.plan.keep import way_back_name
 from towline.plan.model import Plan
 
+# The cluster's domain is known only in the pod: the agent puts it here.
+_DOMAIN = "$domain"
+
 
 def agent_config(entry: Entry, plan: Plan) -> bytes:
     """The agent's `config.json`; docs/protocol.md."""
@@ -34,15 +37,14 @@ def _permitted(entry: Entry, plan: Plan) -> dict[str, object]:
     if entry.settings.names.proxy:
         return {}
     targets = [f"{_bracketed(each.host or 'localhost')}:{each.remote}" for each in entry.forward]
-    targets += [f"*.{plan.namespace}.svc.*:*", "kubernetes.default.svc.*:*"]
+    targets += [f"*.{plan.namespace}.svc.{_DOMAIN}:*", f"kubernetes.default.svc.{_DOMAIN}:*"]
     # An IDE's server in the dev container is on loopback; whoever has the session's key may
     # run commands there anyway.
     targets += ["localhost:*", "127.0.0.1:*", "[::1]:*"]
     for text in entry.settings.names.add:
         with suppress(NotAName):
             _, name = added_name(text, namespace=plan.namespace)
-            # The cluster's domain is known only in the pod.
-            host = name.host.removesuffix(DOMAIN) + "*" if name.aliases[1:] else name.host
+            host = name.host.removesuffix(DOMAIN) + _DOMAIN if name.aliases[1:] else name.host
             targets += [f"{host}:{port}" for port in name.ports or ("*",)]
     if plan.way_back is not None:
         targets.append(f"{way_back_name(plan.session)}:*")

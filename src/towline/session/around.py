@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from towline.session.link import Connection
     from towline.tunnels.named import NamedListeners
     from towline.tunnels.proxy import Proxy
+    from towline.tunnels.spares import Spares
 
 _ROOT, _SCRATCH = "root", "scratch"
 _SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -50,6 +51,7 @@ class Around:
     Args:
         folder: the session's private one.
         state: the session's folder where other commands look.
+        spares: what connections to the names are led through.
     """
 
     def __init__(
@@ -60,11 +62,13 @@ class Around:
         plan: Plan,
         folder: Path,
         state: Path,
+        spares: Spares,
         tasks: Tasks,
         tell: Callable[[str], None],
     ) -> None:
         self._entry = entry
         self._api = api
+        self._spares = spares
         self._plan = plan
         self._folder = folder
         self._state = state
@@ -108,14 +112,14 @@ class Around:
         from towline.tunnels.proxy import Proxy
 
         if self._entry.settings.names.proxy:
-            self._proxy = Proxy(tasks=self._tasks)
+            self._proxy = Proxy(spares=self._spares, tasks=self._tasks)
             await self._proxy.listen()
         free = self._entry.settings.names.free
         own: dict[int, str] = dict.fromkeys(free, "is the process's own (names.free)")
         own |= {
             each.local: f"is the process's own (reverse {each})" for each in self._entry.reverse
         }
-        self._listening = NamedListeners(tasks=self._tasks, avoid=own)
+        self._listening = NamedListeners(spares=self._spares, tasks=self._tasks, avoid=own)
         names = SessionNames(
             self._entry,
             api=self._api,
@@ -150,16 +154,9 @@ class Around:
             await asyncio.sleep(_LOOK_EVERY_S)
 
     def connected(self, current: Connection) -> None:
-        """Lead the names through a new connection, and mirror its pod's files."""
-        from towline.tunnels.forward import connect_forwards
-
-        if self._listening is not None:
-            spares = connect_forwards((), current.ssh, tasks=self._tasks)
-            if self._listening.count:
-                spares.fill()
-            self._listening.use(spares)
-            if self._proxy is not None:
-                self._proxy.use(spares)
+        """Open channels for the names through a new connection, and mirror its pod's files."""
+        if self._listening is not None and self._listening.count:
+            self._spares.fill()
         if self._files is not None:
             if self._following is not None:
                 self._following.cancel()
@@ -299,11 +296,21 @@ async def around(
     plan: Plan,
     folder: Path,
     state: Path,
+    spares: Spares,
     tell: Callable[[str], None],
 ) -> AsyncIterator[Around]:
     """A session's surroundings, not begun; their listeners and watches end with the block."""
     async with Tasks() as tasks:
-        made = Around(entry, api=api, plan=plan, folder=folder, state=state, tasks=tasks, tell=tell)
+        made = Around(
+            entry,
+            api=api,
+            plan=plan,
+            folder=folder,
+            state=state,
+            spares=spares,
+            tasks=tasks,
+            tell=tell,
+        )
         try:
             yield made
         finally:

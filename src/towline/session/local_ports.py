@@ -19,7 +19,8 @@ from towline.manifest.model import Entry
 from towline.session import local
 from towline.session.control_socket import Answer, NotAnswering, WithSockets, ask_for_sockets
 from towline.session.prepare import name_owner
-from towline.tunnels.forward import Forward, Target, bound
+from towline.tunnels.forward import Forward, Target, bound, is_loopback
+from towline.tunnels.spares import Spares
 
 METHOD = "local port"
 # Between two looks somebody may have freed the port, and somebody else may have taken it.
@@ -62,16 +63,30 @@ class LocalPorts:
         """What it answers to other sessions."""
         return {METHOD: self._answer}
 
-    async def listen(self, *, tasks: Tasks) -> list[Forward]:
+    async def listen(self, *, spares: Spares, tasks: Tasks) -> list[Forward]:
         """Listen for all forwards; nothing is accepted before they begin.
 
         Raises:
             PortInUse: somebody else has a port, or another session that leads elsewhere.
         """
         for each in self._entry.forward:
-            forward = Forward(each.local, Target(host=each.host, port=each.remote), tasks=tasks)
+            target = Target(host=each.host, port=each.remote)
+            forward = Forward(each.local, target, spares=spares, tasks=tasks)
             await self._open(forward)
         return list(self._opened.values())
+
+    def exposed(self) -> str:
+        """Who reaches the ports beside this laptop, in words; "" where nobody does."""
+        entry = self._entry
+        ways = [f"{f.local} → {f.host or 'dev pod'}:{f.remote}" for f in entry.forward]
+        if entry.remote is not None:
+            ways.append(f"{entry.remote} → the dev container's SSH, with the session's key")
+        if not ways or is_loopback(entry.interface):
+            return ""
+        return (
+            f"interface {entry.interface}: whoever reaches this laptop there reaches the cluster "
+            f"by it: {' · '.join(ways)}; without `interface` only this laptop does"
+        )
 
     def close(self) -> None:
         """Listen no more."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from towline._kit.tasks import Tasks
@@ -11,8 +12,9 @@ from towline.manifest.model import Entry
 from towline.plan.keep import way_back_name
 from towline.session.gatekeeper import Gatekeeper
 from towline.session.link import Connection
-from towline.tunnels.forward import Forward, Target, connect_forwards
+from towline.tunnels.forward import Forward, Target
 from towline.tunnels.reverse import Reverse
+from towline.tunnels.spares import SPARE_HOST, Spares
 
 if TYPE_CHECKING:
     from towline.transport.channel import TunnelChannel
@@ -24,12 +26,14 @@ async def connect_ports(
     opened: Sequence[Forward],
     keeper: Gatekeeper,
     *,
+    spares: Spares,
     tasks: Tasks,
     kept_by: str | None = None,
 ) -> tuple[Reverse, ...]:
     """Lead all ports through a new connection.
 
     Args:
+        spares: of all that leads to the cluster; those who wait there get their channels.
         kept_by: the session, where the original is kept: it gets what nobody takes here.
 
     Raises:
@@ -43,7 +47,9 @@ async def connect_ports(
                 hint="another container of the pod has it, or it needs rights: "
                 "choose another port in `reverse`",
             )
-    spares = connect_forwards(opened, current.ssh, tasks=tasks)
+    spares.use(partial(current.ssh.open_channel, SPARE_HOST, 0))
+    if opened:
+        spares.fill()
     for forward in opened:
         await forward.begin()
 
@@ -73,9 +79,10 @@ async def connect_ports(
 def ports_text(entry: Entry, opened: Sequence[Forward]) -> str:
     """The ports in one line, as the terminal shows them."""
     shared = {each.local: each.shared_with for each in opened if each.shared_with}
-    parts = [f"cluster {r.remote} → localhost:{r.local}" for r in entry.reverse]
+    here = f"[{entry.interface}]" if ":" in entry.interface else entry.interface
+    parts = [f"cluster {r.remote} → {here}:{r.local}" for r in entry.reverse]
     for each in entry.forward:
-        text = f"localhost:{each.local} → {each.host or 'dev pod'}:{each.remote}"
+        text = f"{here}:{each.local} → {each.host or 'dev pod'}:{each.remote}"
         with_whom = f", shared with {shared[each.local]}" if each.local in shared else ""
         parts.append(text + with_whom)
     return " · ".join(parts) or "none"

@@ -35,6 +35,7 @@ from towline.session.standing import Standing
 from towline.session.sync_entry import secret_files, sync_entry
 from towline.session.takeover import applied, running_pod_of
 from towline.transport.keys import make_keys
+from towline.tunnels.spares import Spares
 
 
 async def develop(
@@ -86,7 +87,10 @@ async def develop(
         answers |= ports.methods()
         answers["end"] = requests.answer
         async with Tasks() as tasks, answering(session.folder, answers, tasks=tasks):
-            opened = await ports.listen(tasks=tasks)
+            spares = Spares(hold_for_s=entry.settings.hold_for_s, tasks=tasks)
+            opened = await ports.listen(spares=spares, tasks=tasks)
+            if exposed := ports.exposed():
+                events(Warned(text=exposed))
             if options.before_change is not None:
                 await options.before_change()
             async with (
@@ -100,6 +104,7 @@ async def develop(
                     plan=plan,
                     folder=folder,
                     state=session.folder,
+                    spares=spares,
                     tell=lambda text: events(Warned(text=text)),
                 ) as surroundings,
                 applied(
@@ -132,6 +137,7 @@ async def develop(
                     keys=keys,
                     session=session,
                     around=surroundings,
+                    spares=spares,
                     answers=answers,
                     anew=Anew(entry, api=api, options=options, events=events, files=files),
                     watch=watch,

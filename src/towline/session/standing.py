@@ -49,6 +49,7 @@ from towline.transport.keys import Keys
 
 if TYPE_CHECKING:
     from towline.tunnels.forward import Forward
+    from towline.tunnels.spares import Spares
 
 # `status` is read by people.
 _STATE_EVERY_S = 2.0
@@ -77,6 +78,7 @@ class Standing(ABC):
         keys: Keys,
         session: local.LocalSession,
         around: Around,
+        spares: Spares,
         answers: dict[str, Answer],
         anew: Anew,
         watch: Stopwatch,
@@ -91,6 +93,7 @@ class Standing(ABC):
         self._keys = keys
         self._session = session
         self._around = around
+        self._spares = spares
         self._answers = answers
         self._watch = watch
         self._has_handed_over = False
@@ -151,6 +154,7 @@ class Standing(ABC):
                 current,
                 opened,
                 self._keeper,
+                spares=self._spares,
                 tasks=tasks,
                 kept_by=self._record.session if self._record.is_kept else None,
             )

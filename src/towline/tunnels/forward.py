@@ -6,21 +6,15 @@ import asyncio
 import errno
 import socket
 import struct
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from ipaddress import ip_address
 
 from towline._kit.tasks import Tasks
 from towline.errors import ConnectionLost, PortInUse, TowlineError
 from towline.tunnels.relay import Relay
 from towline.tunnels.spares import Spares
 
-if TYPE_CHECKING:
-    from towline.transport.channel import TunnelChannel
-    from towline.transport.ssh import SshSession
-
-SPARE_HOST = "towline-spare"
 _BACKLOG = 1024
 
 
@@ -41,23 +35,35 @@ def addresses_of(interface: str) -> list[str]:
     return ["127.0.0.1", "::1"] if interface == "localhost" else [interface]
 
 
+def is_loopback(interface: str) -> bool:
+    """Whether only this machine reaches what listens there; also where there is no such name."""
+    try:
+        found = [
+            socket.getaddrinfo(address, None, flags=socket.AI_PASSIVE)[0][4][0]
+            for address in addresses_of(interface)
+        ]
+    except OSError:
+        return True
+    return all(ip_address(address).is_loopback for address in found)
+
+
 class Forward:
     """One listening local port.
 
-    Connections made before there is a connection to the cluster wait in it.
+    Connections made before it begins wait in it.
 
     Attributes:
         sockets: listen on the port; other sessions of the same user may have copies.
         shared_with: whose sockets they are copies of, where they are.
     """
 
-    def __init__(self, local: int, target: Target, *, tasks: Tasks) -> None:
+    def __init__(self, local: int, target: Target, *, spares: Spares, tasks: Tasks) -> None:
         self.local = local
         self.target = target
         self.sockets: tuple[socket.socket, ...] = ()
         self.shared_with: str | None = None
+        self._spares = spares
         self._tasks = tasks
-        self._spares: Spares | None = None
         self._servers: list[asyncio.Server] = []
         self.active = 0
 
@@ -79,10 +85,6 @@ class Forward:
             each.close()
         self._servers, self.sockets = [], ()
 
-    def use(self, spares: Spares | None) -> None:
-        """Take channels from here; None while the pod is being replaced."""
-        self._spares = spares
-
     def accept(self) -> Relay:
         """asyncio's protocol factory: one relay for each connection."""
         relay = _Accepted(self)
@@ -93,19 +95,8 @@ class Forward:
         self.active -= 1
 
     def connect(self, relay: Relay) -> None:
-        self._tasks.start(self._connect(relay), name=f"forward {self.local}")
-
-    async def _connect(self, relay: Relay) -> None:
-        if self._spares is None:
-            relay.refuse()
-            return
-        try:
-            channel = await self._spares.take()
-        except ConnectionLost:
-            relay.refuse()
-            return
-        channel.write_header(self.target.header())
-        relay.join(channel)
+        leading = lead(relay, self.target, spares=self._spares)
+        self._tasks.start(leading, name=f"forward {self.local}")
 
 
 class _Accepted(Relay):
@@ -116,6 +107,20 @@ class _Accepted(Relay):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._forward.connect(self)
+
+
+async def lead(relay: Relay, target: Target, *, spares: Spares) -> None:
+    """Join a local connection to its target; reset it where no dev pod comes in time."""
+    try:
+        channel = await spares.take()
+    except ConnectionLost:
+        relay.refuse()
+        return
+    except asyncio.CancelledError:  # the session ends
+        relay.refuse()
+        raise
+    channel.write_header(target.header())
+    relay.join(channel)
 
 
 def bound(port: int, *, interface: str) -> tuple[socket.socket, ...]:
@@ -161,17 +166,3 @@ def _listening(address: str, port: int) -> socket.socket:
         made.close()
         raise
     return made
-
-
-def connect_forwards(opened: Sequence[Forward], ssh: SshSession, *, tasks: Tasks) -> Spares:
-    """Give forwards the connection that their channels go through from now on."""
-
-    async def open_channel() -> TunnelChannel:
-        return await ssh.open_channel(SPARE_HOST, 0)
-
-    spares = Spares(open_channel, tasks=tasks)
-    if opened:
-        spares.fill()
-    for forward in opened:
-        forward.use(spares)
-    return spares

@@ -43,23 +43,17 @@ class NamedListeners:
             keep the local process from listening on all addresses.
     """
 
-    def __init__(self, *, tasks: Tasks, avoid: Mapping[int, str]) -> None:
+    def __init__(self, *, spares: Spares, tasks: Tasks, avoid: Mapping[int, str]) -> None:
+        self._spares = spares
         self._tasks = tasks
         self._avoid = avoid
         self._open: dict[tuple[str, int], _Open] = {}
-        self._spares: Spares | None = None
         self._given: frozenset[int] = frozenset()
         self.at_most = 1 << 20
 
     @property
     def count(self) -> int:
         return len(self._open)
-
-    def use(self, spares: Spares | None) -> None:
-        """Take channels from here from now on."""
-        self._spares = spares
-        for each in self._open.values():
-            each.forward.use(spares)
 
     async def open(
         self, host: str, port: int, *, address: str, is_own: bool = True
@@ -74,8 +68,8 @@ class NamedListeners:
         if len(self._open) >= self.at_most:
             return None
         why = self._avoid.get(port)
-        forward = Forward(port, Target(host=host, port=port), tasks=self._tasks)
-        forward.use(self._spares)
+        target = Target(host=host, port=port)
+        forward = Forward(port, target, spares=self._spares, tasks=self._tasks)
         if is_own and why is None:
             refused = await self._listen(forward, address, LocalPort(number=port))
             if refused is None:

@@ -11,8 +11,7 @@ import re
 from dataclasses import dataclass
 
 from towline._kit.tasks import Tasks
-from towline.errors import ConnectionLost
-from towline.tunnels.forward import Target
+from towline.tunnels.forward import Target, lead
 from towline.tunnels.relay import Relay
 from towline.tunnels.spares import Spares
 
@@ -130,16 +129,16 @@ def _bad(data: bytes) -> Step:
 
 
 class Proxy:
-    """The listener, at a free port of 127.0.0.1. Connections made without a channel are reset.
+    """The listener, at a free port of 127.0.0.1.
 
     Attributes:
         port: 0 until it listens.
     """
 
-    def __init__(self, *, tasks: Tasks) -> None:
+    def __init__(self, *, spares: Spares, tasks: Tasks) -> None:
         self.port = 0
+        self._spares = spares
         self._tasks = tasks
-        self._spares: Spares | None = None
         self._server: asyncio.Server | None = None
 
     async def listen(self) -> None:
@@ -147,27 +146,13 @@ class Proxy:
         self._server = await loop.create_server(lambda: _Asking(self), "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
 
-    def use(self, spares: Spares | None) -> None:
-        """Take channels from here from now on."""
-        self._spares = spares
-
     def close(self) -> None:
         if self._server is not None:
             self._server.close()
 
     def connect(self, relay: Relay, target: Target) -> None:
-        self._tasks.start(self._connect(relay, target), name=f"proxy {target.host}")
-
-    async def _connect(self, relay: Relay, target: Target) -> None:
-        try:
-            channel = await self._spares.take() if self._spares is not None else None
-        except ConnectionLost:
-            channel = None
-        if channel is None:
-            relay.refuse()
-            return
-        channel.write_header(target.header())
-        relay.join(channel)
+        leading = lead(relay, target, spares=self._spares)
+        self._tasks.start(leading, name=f"proxy {target.host}")
 
 
 class _Asking(Relay):

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.unit.session.test_local import session
+
+from towline.session.local import kept
+from towline.transport.keys import make_keys
 
 from .test_exit_codes import towline
 
@@ -46,6 +51,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def left(folder: Path) -> list[Path]:
+    """What is in the folder, but for what Towline keeps of its own in the home folder."""
+    return [p for p in sorted(folder.rglob("*")) if not {".local", ".cache"} & set(p.parts)]
+
+
 @pytest.mark.parametrize(
     ("words", "codes"),
     [
@@ -57,12 +67,36 @@ def folder(tmp_path: Path) -> Path:
         (["up", "web"], {4}),
         (["down", "web"], {4}),
         (["completion", "bash"], {0}),
+        (["ssh-config", "web"], {2}),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
 def test_nothing_of_it_is_run(folder: Path, words: list[str], codes: set[int]) -> None:
-    before = sorted(folder.rglob("*"))
+    before = left(folder)
     done = towline(*words, cwd=folder)
     assert done.returncode in codes, done.stdout + done.stderr
-    kept = [path for path in sorted(folder.rglob("*")) if ".local" not in path.parts]
-    assert [path for path in kept if ".cache" not in path.parts] == before
+    assert left(folder) == before
+
+
+def test_nor_by_ssh_config_of_a_session(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder / ".local/state"))
+    of_it = replace(session(), manifest=str(folder / "towline.yml"))
+    before = left(folder)
+    with kept(of_it, make_keys()[0]):
+        done = towline("ssh-config", "web", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Host web.n.towline\n") and TOUCH not in done.stdout
+    assert left(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "offered"), [("web", ["plain,web"]), (f"$({TOUCH})", []), ("we\x1b]0;b\x07b", [])]
+)
+def test_nor_by_completing_its_names(folder: Path, name: str, offered: list[str]) -> None:
+    manifest = folder / "towline.yml"
+    manifest.write_text(manifest.read_text().replace('"web"', json.dumps(name)))
+    before = left(folder)
+    asked = {"_TOWLINE_COMPLETE": "bash_complete", "COMP_WORDS": "towline up ", "COMP_CWORD": "2"}
+    done = towline(cwd=folder, **asked)
+    assert done.stdout.split() == offered, done.stderr
+    assert left(folder) == before

@@ -9,11 +9,18 @@ from pathlib import Path
 import click
 import pytest
 
-from towline.cli import main
+from towline.cli import down, env, inside, main, status
 from towline.cli.asking import _answer
+from towline.cluster.claims import Claim
+from towline.environ.definitions import Definition, Kind, Variable
+from towline.environ.explain import Explanation, KeptOut
+from towline.environ.formats import Rendered
 from towline.errors import ManifestError, NotFound, Refused, TowlineError
 from towline.session import events
 from towline.ui.view import lines_for
+
+if typing.TYPE_CHECKING:
+    from towline.cluster.api import Api
 
 # A title set by OSC 0, a colour by CSI, the cursor moved, C1's own CSI, a bell, a line
 # written over, text that runs backwards.
@@ -55,6 +62,57 @@ async def test_a_question(capsys: pytest.CaptureFixture[str], monkeypatch: typin
     await _answer(f"{HOSTILE}? ")
     said = capsys.readouterr().err
     assert "end" in said and harmless(said), repr(said)
+
+
+CLAIM = Claim(name=HOSTILE, entry=HOSTILE, workload=HOSTILE, owner=HOSTILE, size=HOSTILE,
+              since=HOSTILE)  # fmt: skip
+
+
+def test_a_claims_annotations() -> None:
+    line = status._claim_line(dataclasses.asdict(CLAIM))
+    assert line.count("end") == 5 and harmless(line), repr(line)
+
+
+async def test_whose_claim_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    await down._delete(CLAIM, api=typing.cast("Api", None), anyones=False)
+    said = capsys.readouterr().err
+    assert "kept" in said and harmless(said), repr(said)
+
+
+def test_what_is_not_there_for_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    inside._tell_unseen(HOSTILE)
+    said = capsys.readouterr().err
+    assert "end" in said and harmless(said), repr(said)
+
+
+def hostile_explanation() -> Explanation:
+    """A container's environment, hostile wherever its image or spec has a say."""
+    name = HOSTILE.encode()
+    defined = Definition(
+        name=HOSTILE, value=name, kind=Kind.CONFIG_MAP, object=HOSTILE, key=HOSTILE, note=HOSTILE
+    )
+    unknown = dataclasses.replace(defined, value=None, unknown=HOSTILE)
+    return Explanation(
+        variables={name: Variable(definition=defined, shadows=(defined, unknown))},
+        kept_out=(KeptOut(name=name, reason=HOSTILE, definitions=(unknown,)),),
+        notices=(HOSTILE,),
+    )
+
+
+def test_an_environment_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    env._explain(hostile_explanation(), form=None, show_secrets=False)
+    said = capsys.readouterr().out
+    assert said.count("over ConfigMap") == 2 and "Kept out:" in said
+    assert harmless(said), repr(said)
+
+
+def test_what_a_format_cannot_hold(capsys: pytest.CaptureFixture[str]) -> None:
+    name = HOSTILE.encode()
+    text = Rendered(content=b"", left_out={name: HOSTILE}, notes={name: HOSTILE})
+    env._tell(text, hostile_explanation())
+    said = capsys.readouterr().err
+    assert "left out" in said and "not known yet" in said
+    assert len(said.splitlines()) == 3 and harmless(said), repr(said)
 
 
 def test_a_manifest_with_such_names(

@@ -141,6 +141,7 @@ def test_node_reads_it(tmp_path: Path) -> None:
     @settings(max_examples=25, suppress_health_check=_SLOW)
     @example(HARD)
     @example({b"V0": b'"\r\n', b"V1": b""})  # V1 was read as a part of V0
+    @example({b"V0": b'"\r\n', b"V1": b"${A}"})  # and so was this one
     @given(
         st.lists(_BYTES, max_size=25).map(lambda each: {b"V%d" % n: v for n, v in enumerate(each)})
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import os
 import socket
@@ -58,6 +59,16 @@ async def test_a_port_that_is_listened_on(listener: socket.socket) -> None:
     assert await is_listening(port)
     listener.close()
     assert not await is_listening(port)
+
+
+async def test_a_connection_to_all_addresses_comes_to_loopback(listener: socket.socket) -> None:
+    """With `interface: 0.0.0.0` the gate never opened for a process on 127.0.0.1."""
+    port = Port(listener.getsockname()[1])
+    _, writer = await asyncio.open_connection("0.0.0.0", port)
+    writer.close()
+    assert await is_listening(port, host="0.0.0.0")
+    assert not await is_listening(port, host="::")
+    assert not await is_listening(port, host="192.0.2.1")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -7,12 +7,14 @@ import os
 import random
 import socket
 import sys
+from collections.abc import Mapping
 from contextlib import closing, suppress
 
 import pytest
 
 from towline._kit.tasks import Tasks
 from towline.tunnels.named import LocalPort, NamedListeners
+from towline.tunnels.spares import Spares
 
 # Another run of these tests on this machine has others.
 ADDRESS, OTHER = (f"127.99.{os.getpid() % 250}.{last}" for last in (2, 3))
@@ -37,10 +39,23 @@ def two_free_ports() -> int:
     raise AssertionError("no two free ports")
 
 
+def named(tasks: Tasks, *, avoid: Mapping[int, str] | None = None) -> NamedListeners:
+    return NamedListeners(spares=Spares(hold_for_s=0, tasks=tasks), tasks=tasks, avoid=avoid or {})
+
+
+async def somebody_listens(address: str, port: int) -> bool:
+    """Nobody carries it, so it is reset."""
+    reader, writer = await asyncio.open_connection(address, port)
+    with pytest.raises(ConnectionResetError):
+        await reader.readexactly(1)
+    writer.close()
+    return True
+
+
 async def test_the_port_is_the_clusters_own_and_each_name_has_its_address() -> None:
     port = free_port()
     async with Tasks() as tasks:
-        with closing(NamedListeners(tasks=tasks, avoid={})) as listeners:
+        with closing(named(tasks)) as listeners:
             for host, address in (("a", ADDRESS), ("b", OTHER)):
                 assert await listeners.open(host, port, address=address) == LocalPort(number=port)
                 assert await listeners.open(host, port, address=address) == LocalPort(number=port)
@@ -49,19 +64,13 @@ async def test_the_port_is_the_clusters_own_and_each_name_has_its_address() -> N
             await asyncio.sleep(0)
             with pytest.raises(ConnectionRefusedError):
                 await asyncio.open_connection(ADDRESS, port)
-            # Nobody carries it yet, so it is reset; but somebody listens.
-            reader, writer = await asyncio.open_connection(OTHER, port)
-            with pytest.raises(ConnectionResetError):
-                await reader.readexactly(1)
-            writer.close()
+            assert await somebody_listens(OTHER, port)
 
 
 async def test_ports_that_are_the_laptops_are_listened_on_elsewhere() -> None:
     port = two_free_ports()
     async with Tasks() as tasks:
-        with closing(
-            NamedListeners(tasks=tasks, avoid={port + 1: "is the process's own"})
-        ) as listeners:
+        with closing(named(tasks, avoid={port + 1: "is the process's own"})) as listeners:
             with socket.create_server(("", port)):
                 taken = await listeners.open("a", port, address=ADDRESS)
                 avoided = await listeners.open("a", port + 1, address=ADDRESS)
@@ -79,7 +88,7 @@ async def test_names_that_share_an_address_keep_their_ports_from_run_to_run() ->
     found = []
     for _ in range(2):
         async with Tasks() as tasks:
-            with closing(NamedListeners(tasks=tasks, avoid={})) as listeners:
+            with closing(named(tasks)) as listeners:
                 for host in ("a", "b", "c"):
                     found.append(await listeners.open(host, 80, address=ADDRESS, is_own=False))
     assert found[:3] == found[3:] and len({each.number for each in found if each}) == 3
@@ -87,7 +96,7 @@ async def test_names_that_share_an_address_keep_their_ports_from_run_to_run() ->
 
 async def test_no_more_are_opened_than_there_may_be() -> None:
     async with Tasks() as tasks:
-        with closing(NamedListeners(tasks=tasks, avoid={})) as listeners:
+        with closing(named(tasks)) as listeners:
             listeners.at_most = 1
             port = free_port()
             assert await listeners.open("a", port, address=ADDRESS) is not None
@@ -97,7 +106,7 @@ async def test_no_more_are_opened_than_there_may_be() -> None:
 async def test_listeners_give_way_and_come_back() -> None:
     port = free_port()
     async with Tasks() as tasks:
-        with closing(NamedListeners(tasks=tasks, avoid={})) as listeners:
+        with closing(named(tasks)) as listeners:
             await listeners.open("a", port, address=ADDRESS)
             await listeners.give_way({port})
             await asyncio.sleep(0)
@@ -106,5 +115,4 @@ async def test_listeners_give_way_and_come_back() -> None:
                 await listeners.give_way(())  # still taken: tried again the next time
             await listeners.give_way(())
             for address in (ADDRESS, OTHER):
-                _, writer = await asyncio.open_connection(address, port)
-                writer.close()
+                assert await somebody_listens(address, port)
