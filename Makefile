@@ -111,7 +111,7 @@ test: shells ssh check qemu sandbox-programs $(SETUP)/node $(SETUP)/petclinic ##
 demo: setup $(if $(TOWLINE_CONTEXT),,sandbox-programs) $(SETUP)/node ## The main job on a real cluster, told step by step
 	PATH="$(CURDIR)/$(NODE_TOOLS):$$PATH" $(BIN)/python samples/demo.py
 
-# Each fault TOWLINE_CHAOS_TIMES times (3), an hour or so; the short form is in `make test`.
+# Each fault TOWLINE_CHAOS_TIMES times (3), an hour or more; the short form is in `make test`.
 chaos: setup sandbox-programs $(SETUP)/node ## Break a session in every way, under load; writes docs/reliability.md
 	TOWLINE_CHAOS=$(CURDIR)/docs/reliability.md $(BIN)/pytest tests/e2e/test_chaos.py
 
