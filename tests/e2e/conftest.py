@@ -232,20 +232,15 @@ class Towline:
     def up(self, *words: str) -> Session:
         """`towline up -o json`, running; its events are read as they come."""
         own, _, command = _split(words)
-        line = [
-            *self.prefix,
-            str(TOWLINE),
-            "up",
-            *own,
-            "-n",
-            self.namespace,
-            "--yes",
-            "-o",
-            "json",
-            *command,
-        ]
-        process = subprocess.Popen(
-            line,
+        words = ("up", *own, "-n", self.namespace, "--yes", "-o", "json", *command)
+        session = Session(self.begin(*words))
+        self.sessions.append(session)
+        return session
+
+    def begin(self, *words: str) -> subprocess.Popen[str]:
+        """As `run`, without waiting for its end."""
+        return subprocess.Popen(
+            [*self.prefix, str(TOWLINE), *words],
             cwd=self.folder,
             env=self.environ(),
             stdin=subprocess.DEVNULL,
@@ -253,9 +248,6 @@ class Towline:
             stderr=subprocess.PIPE,
             text=True,
         )
-        session = Session(process)
-        self.sessions.append(session)
-        return session
 
     def manifest(self, text: str) -> None:
         (self.folder / "towline.yml").write_text(text)

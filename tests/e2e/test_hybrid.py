@@ -92,8 +92,17 @@ def test_detach_status_logs_down(towline: Towline, namespace: str) -> None:
     )  # fmt: skip
     assert f"listens on {towline.ports[8080]}" in towline.run("logs").stdout
     assert "towline agent: listening" in towline.run("logs", "--pod").stdout
-    down = towline.run("down")
-    assert down.returncode == 0, down.stderr
+    following = towline.begin("logs", "--pod", "-f")
+    try:
+        assert following.stdout is not None
+        assert "towline agent" in following.stdout.readline()
+        assert following.poll() is None, "it goes on"
+        down = towline.run("down")
+        assert down.returncode == 0, down.stderr
+        following.communicate(timeout=60)
+        assert following.returncode == 0, "the pod is gone, and with it its log"
+    finally:
+        following.kill()
     status = json.loads(towline.run("status", "-o", "json", "-n", namespace).stdout)
     assert status == {"sessions": [], "claims": []}
 

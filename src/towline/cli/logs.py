@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import TYPE_CHECKING
 
 import click
 
 from towline.cli.common import open_session_api, run
 from towline.errors import UsageError
+
+if TYPE_CHECKING:
+    from towline.session.local import LocalSession
 
 # A file has no way to tell a reader that it grew, but inotify; people read slower than this.
 _LOOK_EVERY_S = 0.2
@@ -24,7 +28,7 @@ def logs(service: str | None, pod: bool, follow: bool) -> None:
 
     session = pick_session(service)
     if pod:
-        click.echo(run(_pod_log(service)), nl=False)
+        run(_pod_log(session, follow=follow))
         return
     if not session.log.exists():
         raise UsageError(
@@ -43,11 +47,14 @@ def logs(service: str | None, pod: bool, follow: bool) -> None:
                 time.sleep(_LOOK_EVERY_S)
 
 
-async def _pod_log(service: str | None) -> str:
-    from towline.session.attach import pick_session
-
-    session = pick_session(service)
+async def _pod_log(session: LocalSession, *, follow: bool) -> None:
     if session.pod is None:
         raise UsageError(f"session {session.session} has no dev pod yet")
+    log = ("pods", session.pod, "log", {"container": session.container})
     async with open_session_api(session) as api:
-        return await api.text("pods", session.pod, "log", {"container": session.container})
+        if not follow:
+            click.echo(await api.text(*log), nl=False)
+            return
+        async for data in api.follow(*log):
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()

@@ -194,6 +194,27 @@ class Api:
         answer = await self._send("GET", self._path(resource, name, subresource), query, b"", [])
         return answer.body.decode(errors="replace")
 
+    async def follow(
+        self, resource: str, name: str, subresource: str, query: dict[str, str]
+    ) -> AsyncIterator[bytes]:
+        """The same as it grows, until there is no more of it.
+
+        Raises:
+            Unreachable: the network went away meanwhile.
+        """
+        path = self._path(resource, name, subresource)
+        target = f"{self.dialler.base_path}{path}?{urlencode({**query, 'follow': 'true'})}"
+        headers = await self.access.headers()
+        async with self._pool.stream(target, headers=headers) as (status, answered, chunks):
+            if status >= 300:
+                answer = Answer(status, answered, b"".join([chunk async for chunk in chunks]))
+                raise _error(answer, method="GET", path=path, access=self.access)
+            try:
+                async for chunk in chunks:
+                    yield chunk
+            except ConnectionEnded as error:
+                raise Unreachable(f"the API server ended the connection: {error}") from error
+
     def _path(self, resource: str, name: str | None, subresource: str | None) -> str:
         return resource_path(resource, namespace=self.namespace, name=name, subresource=subresource)
 
