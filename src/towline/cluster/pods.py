@@ -272,14 +272,15 @@ async def pod_ready(api: Api, pod: DevPod) -> None:
         PodError: the pod is gone, or has failed and lies there as an evicted one does.
         Unreachable: the network is away.
     """
-    # Not a watch that lists: it would not tell that a pod is gone already.
+    # Not a continuous watch: it would not tell that a pod is gone already. Nor a get, which
+    # takes a right that nothing else needs (docs/rights.yaml).
+    fields = f"metadata.name={pod.name}"
     while True:
-        found = await api.find("pods", pod.name)
-        if _is_ready(pod, found):
+        listed = await api.list_("pods", fields=fields)
+        if _is_ready(pod, next(iter(listed.get("items") or ()), None)):
             return
-        assert found is not None
-        version = str(found["metadata"]["resourceVersion"])
-        changes = api.watch("pods", resource_version=version, fields=f"metadata.name={pod.name}")
+        version = str(listed["metadata"]["resourceVersion"])
+        changes = api.watch("pods", resource_version=version, fields=fields)
         async with aclosing(changes) as events:  # type: ignore[type-var]
             async for event in events:
                 if event.kind == "BOOKMARK":
