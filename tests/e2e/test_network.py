@@ -181,9 +181,8 @@ def test_an_api_server_that_goes_away_in_the_handover_is_waited_for(
         session = person.up("frontend").serving()
         assert away.refused == REFUSED
         told = [e for e in session.events if e["event"] == "waiting" and e["stage"] == "takeover"]
-        assert [each["reason"] for each in told] == [
-            "the API server ended the connection: before its answer was whole"
-        ]
+        assert len(told) == 1 and "can't handle" not in told[0]["reason"], told
+        assert told[0]["reason"].startswith("the API server ended the connection: ")
         wait_until("the laptop", lambda: f"host: {HERE}" in node.ask(namespace, "frontend"))
         guard_runs(node, namespace, session.id)
         assert session.end() == 130
