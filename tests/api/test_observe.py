@@ -115,3 +115,18 @@ async def test_the_dev_workload_is_what_the_cluster_accepts_as_it_is(cluster: Cl
         got = made["spec"]["template"]
         assert got["metadata"]["labels"] == wanted["metadata"]["labels"]
         assert got["spec"]["containers"] == wanted["spec"]["containers"]
+
+
+async def test_who_keeps_the_original_as_it_is_seen_in_the_cluster(cluster: Cluster) -> None:
+    """By the field managers and marks that the API server keeps, in what `up` reads anyway."""
+    cluster.apply_as("argocd-controller", deployment())
+    scaler = autoscaler()
+    scaler["metadata"]["labels"] = {"scaledobject.keda.sh/name": "web-scaler"}
+    cluster.apply_as("keda", scaler)
+    await cluster.create(service())
+    _, plan = await cluster.plan()
+    told = "\n".join(plan.warnings)
+    assert "Argo CD looks after Deployment web and may put its replicas back: " in told
+    where = f"-n {cluster.namespace}"
+    paused = f"kubectl {where} annotate scaledobject web-scaler autoscaling.keda.sh/paused=true"
+    assert f"KEDA looks after Deployment web and may put its replicas back: `{paused}`" in told

@@ -291,7 +291,7 @@ class Standing(ABC):
     async def _hold(self, observed: Observed) -> None:
         """Take over once the gate is open, then see what others do to the original."""
         await self._hand_over()
-        watch = OriginalWatch(self._record, observed.template, api=self._api, events=self._events)
+        watch = OriginalWatch(self._record, observed, api=self._api, events=self._events)
         if not self._record.is_kept:
             await watch.run()
             return
