@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from towline._kit.objects import JsonObject
 from towline.cluster import apply
-from towline.cluster.api import FIELD_MANAGER, Api
+from towline.cluster.api import FIELD_MANAGER, Api, WatchEvent
 from towline.cluster.watch import continuous_watch
 from towline.errors import Reverted
 from towline.plan.controllers import Held, program_called, remedy, replicas_held
@@ -36,6 +36,7 @@ class OriginalWatch:
         self._what = f"{record.kind} {record.workload}"
         self._reverts: deque[float] = deque(maxlen=REVERTS_AT_MOST)
         self._replicas = 0
+        self._another = ""
 
     async def run(self) -> None:
         """Watch until cancelled.
@@ -49,11 +50,23 @@ class OriginalWatch:
         async with aclosing(events) as changes:  # type: ignore[type-var]
             async for event in changes:
                 found = event.object
-                if event.kind == "DELETED" or found["metadata"]["uid"] != self._record.workload_uid:
+                if found["metadata"]["uid"] != self._record.workload_uid:
+                    self._see_another(event)
+                    continue
+                if event.kind == "DELETED":
                     self._tell("was deleted meanwhile: nothing of it will be put back")
-                    return
+                    continue
                 self._see_template(found)
                 await self._see_replicas(found)
+
+    def _see_another(self, event: WatchEvent) -> None:
+        uid = str(event.object["metadata"]["uid"])
+        if event.kind == "DELETED" or uid == self._another:
+            return
+        self._another = uid
+        by = owner_of(event.object["metadata"].get("managedFields") or [], TEMPLATE) or "somebody"
+        beside = "" if self._record.is_kept else ", it serves beside this laptop"
+        self._tell(f"was made anew by {by}: left so{beside}")
 
     def _see_template(self, found: JsonObject) -> None:
         if found["spec"]["template"] == self._template:
