@@ -17,7 +17,7 @@
     ├── CommandError            8  the local command cannot be started
     ├── ConnectionLost          9  the session ended because its pod or line is gone
     ├── NeedsConfirmation      10  a question nobody is there to answer; use --yes
-    └── Reverted               11  somebody puts back what the takeover changed
+    └── Reverted               11  somebody undoes what the takeover changed or made
 
 The number is the exit code. A command's own exit code passes through; 130 is
 Ctrl-C before there was a command.
@@ -129,6 +129,6 @@ class NeedsConfirmation(TowlineError):
 
 
 class Reverted(TowlineError):
-    """Somebody, mostly a GitOps controller, puts back what the takeover changed."""
+    """Somebody undoes the takeover: puts back what it changed, or takes away what it made."""
 
     exit_code = 11

@@ -9,6 +9,7 @@ from tests.api.cluster import Cluster, autoscaler, deployment, entry, service, s
 
 from towline.cluster.observe import observe
 from towline.errors import NotFound, TowlineError
+from towline.manifest.model import Original, Settings
 from towline.plan.model import Kind
 
 
@@ -115,3 +116,46 @@ async def test_the_dev_workload_is_what_the_cluster_accepts_as_it_is(cluster: Cl
         got = made["spec"]["template"]
         assert got["metadata"]["labels"] == wanted["metadata"]["labels"]
         assert got["spec"]["containers"] == wanted["spec"]["containers"]
+
+
+async def test_who_keeps_the_original_as_it_is_seen_in_the_cluster(cluster: Cluster) -> None:
+    """By the field managers and marks that the API server keeps, in what `up` reads anyway."""
+    cluster.apply_as("argocd-controller", deployment())
+    scaler = autoscaler()
+    scaler["metadata"]["labels"] = {"scaledobject.keda.sh/name": "web-scaler"}
+    cluster.apply_as("keda", scaler)
+    await cluster.create(service())
+    _, plan = await cluster.plan()
+    told = "\n".join(plan.warnings)
+    assert "Argo CD looks after Deployment web and may put its replicas back: " in told
+    where = f"-n {cluster.namespace}"
+    paused = f"kubectl {where} annotate scaledobject web-scaler autoscaling.keda.sh/paused=true"
+    assert f"KEDA looks after Deployment web and may put its replicas back: `{paused}`" in told
+
+
+async def test_network_policies_by_the_originals_labels(cluster: Cluster) -> None:
+    def policy(name: str, spec: dict[str, Any]) -> dict[str, Any]:
+        kind = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy"}
+        return {**kind, "metadata": {"name": name}, "spec": spec}
+
+    web = {"podSelector": {"matchLabels": {"app": "web"}}}
+    others = {"podSelector": {"matchLabels": {"app": "db"}}}
+    cluster.apply(
+        deployment(),
+        service(),
+        policy("own", {**web, "policyTypes": ["Ingress"]}),
+        policy("in", {**others, "policyTypes": ["Ingress"], "ingress": [{"from": [web]}]}),
+        policy("out", {**others, "policyTypes": ["Egress"], "egress": [{"to": [web]}]}),
+        policy("any", {**others, "policyTypes": ["Egress"], "egress": [{}]}),
+    )
+    _, plan = await cluster.plan(entry(settings=Settings(original=Original.KEEP)))
+    told = sorted(each for each in plan.warnings if each.startswith("NetworkPolicy"))
+    assert told == [
+        "NetworkPolicy in lets the original in by labels that the dev pod lacks: what it protects "
+        "may refuse the dev pod's connections",
+        "NetworkPolicy out lets pods out to the original by labels that the dev pod lacks: their "
+        "connections to the dev pod may be refused",
+        "NetworkPolicy own holds for the original and not for the dev pod, which lacks its labels",
+    ]
+    _, replaced = await cluster.plan()
+    assert "NetworkPolicy" not in "".join(replaced.warnings), "the dev pod has the labels"

@@ -23,6 +23,7 @@ from towline.errors import Forbidden, PodError, TowlineError
 from towline.line.carrier import CarrierDialler
 from towline.plan.model import Plan
 from towline.session.end import find_records
+from towline.session.others import ServicesWatch
 from towline.session.takeover import RecordGone, record_gone
 
 RIGHTS = yaml.safe_load((ROOT / "docs/rights.yaml").read_text())
@@ -119,6 +120,17 @@ async def up_and_down(api: NotingApi, plan: Plan) -> None:
         await restore(api, found, ended_by="ben@desk (`towline down`)")
     gone = ended.result()
     assert gone == RecordGone(reason="ended by ben@desk (`towline down`)", by_hand=True)
+
+
+async def test_services_that_may_not_be_watched_are_gone_without(cluster: Cluster) -> None:
+    await cluster.create(deployment(), service())
+    _, plan = await cluster.plan()
+    rules = [{"apiGroups": [""], "resources": ["configmaps", "services"], "verbs": ["list"]}]
+    api = await bound(cluster, role={"metadata": {"name": "lists"}, "rules": rules})
+    told: list[object] = []
+    async with asyncio.timeout(10):
+        await ServicesWatch(plan, api=api, events=told.append).run()
+    assert ("", "services", "watch") in api.used and not told
 
 
 @pytest.mark.parametrize("role", [RIGHTS, None], ids=["docs/rights.yaml", "edit"])

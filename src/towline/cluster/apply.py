@@ -21,7 +21,7 @@ from towline.cluster.api import FIELD_MANAGER, Api
 from towline.cluster.changing import changed
 from towline.cluster.kube_events import tell_ended
 from towline.cluster.watch import until, until_gone
-from towline.errors import Conflict, SessionTaken, TowlineError
+from towline.errors import Conflict, Forbidden, NotFound, SessionTaken, TowlineError
 from towline.manifest.model import Handover
 from towline.plan.autocreate import was_made
 from towline.plan.fields import (
@@ -33,6 +33,7 @@ from towline.plan.fields import (
     owners_of,
 )
 from towline.plan.model import (
+    ANNOTATION_ENDED_BY,
     ANNOTATION_GIVEN_BACK,
     ANNOTATION_RESTORE,
     ANNOTATION_RETAKEN,
@@ -75,6 +76,31 @@ async def is_recorded(api: Api, record: Record) -> bool:
     """Whether this very record is still there."""
     found = await api.find("configmaps", record.names.record)
     return found is not None and str(found["metadata"]["uid"]) == record.uid
+
+
+async def is_being_ended(api: Api, record: Record) -> bool:
+    """Whether the session is over, or somebody is about to end all of it."""
+    found = await api.find("configmaps", record.names.record)
+    if found is None or str(found["metadata"]["uid"]) != record.uid:
+        return True
+    if ANNOTATION_ENDED_BY in (found["metadata"].get("annotations") or {}):
+        return True
+    try:
+        namespace = await api.find("namespaces", api.namespace)
+    except Forbidden:
+        return False
+    return namespace is None or "deletionTimestamp" in namespace["metadata"]
+
+
+async def _mark_ended(api: Api, record: Record, by: str) -> None:
+    """Before anything is undone: who sees a part of the session go is to know that all of it does.
+
+    A record that is made of the annotation has no object to mark.
+    """
+    if record.uid:
+        metadata = {"uid": record.uid, "annotations": {ANNOTATION_ENDED_BY: by}}
+        with suppress(NotFound, Conflict):
+            await api.patch("configmaps", record.names.record, {"metadata": metadata})
 
 
 async def rewrite_record(api: Api, record: Record) -> None:
@@ -450,6 +476,8 @@ async def restore(
     Raises:
         TowlineError: the original did not get ready in time; everything else is done.
     """
+    if ended_by is not None:
+        await _mark_ended(api, record, ended_by)
     if record.is_kept:
         return await _restore_kept(api, record, report=report, ended_by=ended_by)
     late: TowlineError | None = None

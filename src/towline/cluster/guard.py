@@ -9,9 +9,10 @@ from contextlib import aclosing, suppress
 from towline._kit.moments import micro_time_text
 from towline._kit.objects import JsonObject
 from towline._kit.together import together
-from towline.cluster.api import Api
-from towline.cluster.watch import continuous_watch
+from towline.cluster.api import Api, WatchEvent
+from towline.cluster.watch import continuous_watch, patiently, until
 from towline.errors import ClusterError, Conflict, NotFound, Unreachable
+from towline.plan.fields import REPLICAS, owner_of
 from towline.plan.guard import guard_name, lease_name, lease_object
 from towline.plan.record import Record
 
@@ -98,3 +99,21 @@ async def guard_runs(api: Api, record: Record, *, within_s: float) -> str | None
     except (TimeoutError, Unreachable):
         pass
     return reason
+
+
+async def guard_gone(api: Api, record: Record) -> str:
+    """Wait until somebody has taken the guard away; returns what was done, and by whom."""
+    name = guard_name(record.session)
+
+    def gone(event: WatchEvent) -> bool:
+        is_deleted = event.kind == "DELETED" or "deletionTimestamp" in event.object["metadata"]
+        return is_deleted or event.object["spec"].get("replicas") == 0
+
+    # A watch tells of the end of what it has seen, and there may be nothing to see any more.
+    if await patiently(lambda: api.find("deployments", name)) is None:
+        return "its Deployment was deleted by somebody"
+    event = await until(api, "deployments", gone, fields=f"metadata.name={name}")
+    if event.kind != "DELETED" and event.object["spec"].get("replicas") == 0:
+        by = owner_of(event.object["metadata"].get("managedFields") or [], REPLICAS)
+        return f"its Deployment was scaled to 0 by {by or 'somebody'}"
+    return "its Deployment was deleted by somebody"

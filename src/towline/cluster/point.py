@@ -43,6 +43,7 @@ class Found:
 
     points: Points
     by: str | None
+    service: JsonObject
 
 
 async def create_way_back(api: Api, record: Record, service: JsonObject) -> None:
@@ -125,12 +126,12 @@ async def _pointed(
     only: Points,
     patch: Callable[[JsonObject], JsonObject],
 ) -> Found:
-    was = Found(points=Points.GONE, by=None)
+    was = Found(points=Points.GONE, by=None, service={})
 
     def change(found: JsonObject) -> JsonObject | None:
         nonlocal was
         by = owner_of(found["metadata"].get("managedFields") or [], SELECTOR)
-        was = Found(points=_points(found, record, service), by=by)
+        was = Found(points=_points(found, record, service), by=by, service=found)
         return patch(found) if was.points is only else None
 
     await changed(api, "services", service.name, uid=service.uid, change=change)

@@ -10,6 +10,14 @@ from towline.errors import ManifestError, NotFound, TowlineError
 from towline.manifest.model import Entry, Handover, Mode, Original
 from towline.payload.pieces import Piece
 from towline.plan.command import sync_command
+from towline.plan.controllers import (
+    Held,
+    controllers_of,
+    replicas_held,
+    scaled_object,
+    scales_from_zero,
+    selector_held,
+)
 from towline.plan.folders import (
     Lies,
     claim_name,
@@ -231,10 +239,11 @@ def _agent_ports(entry: Entry, template: JsonObject) -> AgentPorts:
 def _other_warnings(entry: Entry, observed: Observed, pointed: tuple[JsonObject, ...]) -> list[str]:
     found = []
     for autoscaler in observed.autoscalers if not pointed else ():
-        found.append(
-            f"HorizontalPodAutoscaler {autoscaler['metadata']['name']} rests while the original "
-            "is at 0, and goes on after it"
-        )
+        if scaled_object(autoscaler) is None and not scales_from_zero(autoscaler):
+            found.append(
+                f"HorizontalPodAutoscaler {autoscaler['metadata']['name']} rests while the "
+                "original is at 0, and goes on after it"
+            )
     inits = [
         c["name"]
         for c in observed.template["spec"].get("initContainers") or []
@@ -259,17 +268,10 @@ def _other_warnings(entry: Entry, observed: Observed, pointed: tuple[JsonObject,
             f"`towline down` ({observed.guard_refused})"
         )
     for service in pointed:
-        if owner := _gitops_owner(service):
-            found.append(
-                f"{owner} looks after Service {service['metadata']['name']} and may put its "
-                "selector back: pause it, or let it ignore spec.selector"
-            )
-    owner = _gitops_owner(observed.workload)
-    if owner and not pointed:
-        found.append(
-            f"{owner} looks after {observed.kind} {observed.name} and may put its replicas back: "
-            "pause it, or let it ignore spec.replicas"
-        )
+        held = selector_held(service, namespace=observed.namespace)
+        found += _held_warnings(held, "selector")
+    if not pointed:
+        found += _held_warnings(replicas_held(observed), "replicas")
     return found
 
 
@@ -296,16 +298,11 @@ def _probe_warnings(entry: Entry, container: JsonObject) -> list[str]:
     return found
 
 
-def _gitops_owner(workload: JsonObject) -> str | None:
-    metadata = workload["metadata"]
-    marks = {**(metadata.get("labels") or {}), **(metadata.get("annotations") or {})}
-    if "argocd.argoproj.io/tracking-id" in marks or "argocd.argoproj.io/instance" in marks:
-        return "Argo CD"
-    if any(key.startswith("kustomize.toolkit.fluxcd.io/") for key in marks):
-        return "Flux"
-    if any(key.startswith("helm.toolkit.fluxcd.io/") for key in marks):
-        return "Flux"
-    return None
+def _held_warnings(held: Held, what: str) -> list[str]:
+    return [
+        f"{program.value} looks after {held.kind} {held.name} and may put its {what} back: {remedy}"
+        for program, remedy in controllers_of(held)
+    ]
 
 
 def _actions(

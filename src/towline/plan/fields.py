@@ -17,6 +17,7 @@ REPLICAS: FieldPath = ("f:spec", "f:replicas")
 TEMPLATE: FieldPath = ("f:spec", "f:template")
 SELECTOR: FieldPath = ("f:spec", "f:selector")
 """Of a Service: a map that is owned as a whole (`x-kubernetes-map-type: atomic`)."""
+PORTS: FieldPath = ("f:spec", "f:ports")
 WHEN_SCALED: FieldPath = ("f:spec", "f:persistentVolumeClaimRetentionPolicy", "f:whenScaled")
 
 

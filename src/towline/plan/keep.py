@@ -7,7 +7,7 @@ ports that are not the laptop's, and for everything while the laptop is away.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from towline._kit.objects import JsonObject
@@ -237,18 +237,31 @@ def policy_notices(observed: Observed, *, left: Mapping[str, str]) -> list[str]:
                 f"NetworkPolicy {name} holds for the original and not for the dev pod, which "
                 "lacks its labels"
             )
-        peers = [
-            peer
-            for rule in spec.get("ingress") or []
-            for peer in rule.get("from") or []
-            if "podSelector" in peer
-        ]
-        if any(_differs(peer["podSelector"], labels, left) for peer in peers):
+        if _names(_peers(spec, "ingress", "from"), labels, left):
             found.append(
                 f"NetworkPolicy {name} lets the original in by labels that the dev pod lacks: "
                 "what it protects may refuse the dev pod's connections"
             )
+        if _names(_peers(spec, "egress", "to"), labels, left):
+            found.append(
+                f"NetworkPolicy {name} lets pods out to the original by labels that the dev pod "
+                "lacks: their connections to the dev pod may be refused"
+            )
     return found
+
+
+def _peers(spec: JsonObject, rules: str, peers: str) -> Iterator[JsonObject]:
+    """Whom a policy's rules name by pod labels, wherever: namespaces' labels are not read."""
+    for rule in spec.get(rules) or []:
+        for peer in rule.get(peers) or []:
+            if "podSelector" in peer:
+                yield peer["podSelector"]
+
+
+def _names(
+    selectors: Iterable[JsonObject], labels: Mapping[str, str], left: Mapping[str, str]
+) -> bool:
+    return any(_differs(each, labels, left) for each in selectors)
 
 
 def _differs(

@@ -18,7 +18,7 @@ ANNOTATION_GIVEN_BACK = "towline.dev/given-back"
 ANNOTATION_RETAKEN = "towline.dev/retaken"
 """On a dev workload: when the service was last taken back."""
 ANNOTATION_ENDED_BY = "towline.dev/ended-by"
-"""On the Event of a session that somebody else ended: who that was."""
+"""On the record of a session that somebody else ends, and on its Event: who that is."""
 MANAGED_BY = {"app.kubernetes.io/managed-by": "towline"}
 
 

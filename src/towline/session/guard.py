@@ -8,7 +8,8 @@ import time
 from towline._kit.tasks import Tasks
 from towline.cluster import apply
 from towline.cluster.api import Api
-from towline.cluster.guard import create_guard, guard_runs, renew_lease
+from towline.cluster.guard import create_guard, guard_gone, guard_runs, renew_lease
+from towline.cluster.watch import patiently
 from towline.errors import ClusterError, Unreachable
 from towline.manifest.model import Settings
 from towline.plan.keep import pointed_services, unguarded_notice
@@ -153,8 +154,11 @@ class Guard:
 
     async def _see_it_run(self, record: Record) -> None:
         reason = await guard_runs(self._api, record, within_s=_RUNS_WITHIN_S)
-        if reason is not None:
-            self._tell_missing(reason)
+        if reason is None:
+            reason = await guard_gone(self._api, record)
+            if await patiently(lambda: apply.is_being_ended(self._api, record)):
+                return
+        self._tell_missing(reason)
 
     def _tell_missing(self, reason: str) -> None:
         if pointed := [each.name for each in pointed_services(self._plan.actions)]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections import deque
 from contextlib import aclosing
+from dataclasses import replace
 
 from towline._kit.objects import JsonObject
 from towline.cluster import apply
-from towline.cluster.api import FIELD_MANAGER, Api
+from towline.cluster.api import FIELD_MANAGER, Api, WatchEvent
 from towline.cluster.watch import continuous_watch
 from towline.errors import Reverted
+from towline.plan.controllers import Held, program_called, remedy, replicas_held
 from towline.plan.fields import REPLICAS, TEMPLATE, owner_of
-from towline.plan.model import ANNOTATION_GIVEN_BACK
+from towline.plan.model import ANNOTATION_GIVEN_BACK, Observed
 from towline.plan.record import Record
 from towline.session.events import Events, Warned
 
@@ -25,14 +27,16 @@ WITHIN_S = 60.0
 class OriginalWatch:
     """Follows one original, from the takeover to the session's end."""
 
-    def __init__(self, record: Record, template: JsonObject, *, api: Api, events: Events) -> None:
+    def __init__(self, record: Record, observed: Observed, *, api: Api, events: Events) -> None:
         self._record = record
-        self._template = template
+        self._template = observed.template
+        self._held = replicas_held(observed)
         self._api = api
         self._events = events
         self._what = f"{record.kind} {record.workload}"
         self._reverts: deque[float] = deque(maxlen=REVERTS_AT_MOST)
         self._replicas = 0
+        self._another = ""
 
     async def run(self) -> None:
         """Watch until cancelled.
@@ -46,11 +50,23 @@ class OriginalWatch:
         async with aclosing(events) as changes:  # type: ignore[type-var]
             async for event in changes:
                 found = event.object
-                if event.kind == "DELETED" or found["metadata"]["uid"] != self._record.workload_uid:
+                if found["metadata"]["uid"] != self._record.workload_uid:
+                    self._see_another(event)
+                    continue
+                if event.kind == "DELETED":
                     self._tell("was deleted meanwhile: nothing of it will be put back")
-                    return
+                    continue
                 self._see_template(found)
                 await self._see_replicas(found)
+
+    def _see_another(self, event: WatchEvent) -> None:
+        uid = str(event.object["metadata"]["uid"])
+        if event.kind == "DELETED" or uid == self._another:
+            return
+        self._another = uid
+        by = owner_of(event.object["metadata"].get("managedFields") or [], TEMPLATE) or "somebody"
+        beside = "" if self._record.is_kept else ", it serves beside this laptop"
+        self._tell(f"was made anew by {by}: left so{beside}")
 
     def _see_template(self, found: JsonObject) -> None:
         if found["spec"]["template"] == self._template:
@@ -71,18 +87,21 @@ class OriginalWatch:
         if replicas == 0 or by == FIELD_MANAGER or given_back:
             return
         if replicas == self._record.replicas:
-            await self._reverted(by)
-        else:
-            self._tell(f"was scaled to {replicas} by {by}: left so, it serves beside this laptop")
+            await self._reverted(by, replace(self._held, found=found))
+            return
+        text = f"was scaled to {replicas} by {by}: left so, it serves beside this laptop"
+        if program_called(by) is not None:
+            text += f" ({remedy(by, replace(self._held, found=found))})"
+        self._tell(text)
 
-    async def _reverted(self, by: str) -> None:
+    async def _reverted(self, by: str, held: Held) -> None:
         now = time.monotonic()
         self._reverts.append(now)
         if len(self._reverts) == REVERTS_AT_MOST and now - self._reverts[0] < WITHIN_S:
             raise Reverted(
                 f"{self._what} was scaled back to {self._record.replicas} by {by} twice within "
                 f"{WITHIN_S:.0f} s: the session gives way",
-                hint=remedy(by, self._record),
+                hint=remedy(by, held),
             )
         if not await apply.is_recorded(self._api, self._record):
             return  # the session is over, and this is its way back: the record's watch tells
@@ -91,20 +110,3 @@ class OriginalWatch:
 
     def _tell(self, text: str) -> None:
         self._events(Warned(text=f"{self._what} {text}"))
-
-
-def remedy(manager: str, record: Record) -> str:
-    """What makes a manager leave the replicas alone, for those whose names are known."""
-    name = manager.lower()
-    if "argocd" in name:
-        return (
-            "let Argo CD ignore it: in the Application, spec.ignoreDifferences with "
-            f"kind {record.kind}, jsonPointers [/spec/replicas], and RespectIgnoreDifferences=true"
-        )
-    if "kustomize" in name or "helm" in name or "flux" in name:
-        return "pause Flux meanwhile: flux suspend kustomization|helmrelease NAME"
-    if "horizontal" in name:
-        return "take minReplicas above 0 out of its way: delete the autoscaler meanwhile"
-    if "keda" in name:
-        return "pause it meanwhile: annotate the ScaledObject with autoscaling.keda.sh/paused=true"
-    return f"find out what {manager} is and pause it meanwhile, or let it ignore spec.replicas"

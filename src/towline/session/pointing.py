@@ -8,11 +8,13 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import aclosing
 
+from towline._kit.objects import JsonObject
 from towline._kit.tasks import Tasks
 from towline.cluster import point
 from towline.cluster.api import FIELD_MANAGER, Api
 from towline.cluster.watch import continuous_watch
 from towline.errors import ClusterError, Reverted, Unreachable
+from towline.plan.controllers import remedy, selector_held
 from towline.plan.keep import PointedService
 from towline.plan.record import Record
 from towline.session.events import Events, StageDone, Warned
@@ -117,16 +119,16 @@ class Pointing:
                 text = f"the original served meanwhile · {name} leads here again"
                 self._events(StageDone(stage="takeover", text=text, seconds=0.0))
             else:
-                self._reverted(name, by)
+                self._reverted(name, by, was.service)
 
-    def _reverted(self, name: str, by: str) -> None:
+    def _reverted(self, name: str, by: str, service: JsonObject) -> None:
         now = time.monotonic()
         self._reverts.append(now)
         if len(self._reverts) == REVERTS_AT_MOST and now - self._reverts[0] < WITHIN_S:
             raise Reverted(
                 f"{name} was pointed back by {by} twice within {WITHIN_S:.0f} s: the session "
                 "gives way",
-                hint=remedy(by),
+                hint=remedy(by, selector_held(service, namespace=self._api.namespace)),
             )
         self._events(Warned(text=f"{name} was pointed back by {by}: pointed here once more"))
 
@@ -134,19 +136,6 @@ class Pointing:
         if text not in self._told:
             self._told.add(text)
             self._events(Warned(text=text))
-
-
-def remedy(manager: str) -> str:
-    """What makes a manager leave a Service's selector alone, for those whose names are known."""
-    name = manager.lower()
-    if "argocd" in name:
-        return (
-            "let Argo CD ignore it: in the Application, spec.ignoreDifferences with "
-            "kind Service, jsonPointers [/spec/selector], and RespectIgnoreDifferences=true"
-        )
-    if "kustomize" in name or "helm" in name or "flux" in name:
-        return "pause Flux meanwhile: flux suspend kustomization|helmrelease NAME"
-    return f"find out what {manager} is and pause it meanwhile, or let it ignore spec.selector"
 
 
 async def point_all_here(api: Api, record: Record) -> None:

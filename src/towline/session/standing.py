@@ -42,6 +42,7 @@ from towline.session.guard import Guard
 from towline.session.link import Connection, Link, keep_link
 from towline.session.options import Options
 from towline.session.original import OriginalWatch
+from towline.session.others import DevWatch, ServicesWatch
 from towline.session.pointing import Pointing
 from towline.session.requests import Requests
 from towline.session.takeover import Takeover, give_back, hand_over, record_gone
@@ -194,6 +195,7 @@ class Standing(ABC):
     async def _pod_gone(self) -> None:
         """Before another pod is waited for: see that there is a session that will have one."""
         await self._retake()
+        await self._dev_watch().look()
         while self._takeover.guard.ended_the_session:
             record = self._record
             is_there = await patiently(lambda: is_recorded(self._api, self._record))
@@ -289,22 +291,29 @@ class Standing(ABC):
         return observed
 
     async def _hold(self, observed: Observed) -> None:
-        """Take over once the gate is open, then see what others do to the original."""
-        await self._hand_over()
-        watch = OriginalWatch(self._record, observed.template, api=self._api, events=self._events)
-        if not self._record.is_kept:
-            await watch.run()
-            return
-        self._pointing = pointing = Pointing(
-            self._record,
-            api=self._api,
-            is_open=self._may_lead_here,
-            events=self._events,
-        )
-        self._keeper.moved = pointing.wake
+        """Take over once the gate is open, and see what others do to all that it stands on."""
         async with Tasks() as tasks:
+            tasks.start(self._dev_watch().run(), name="dev workload")
+            await self._hand_over()
+            services = ServicesWatch(self._plan, api=self._api, events=self._events)
+            tasks.start(services.run(), name="services")
+            watch = OriginalWatch(self._record, observed, api=self._api, events=self._events)
+            if not self._record.is_kept:
+                await watch.run()
+                return
             tasks.start(watch.run(), name="original")
+            self._pointing = pointing = Pointing(
+                self._record,
+                api=self._api,
+                is_open=self._may_lead_here,
+                events=self._events,
+            )
+            self._keeper.moved = pointing.wake
             await pointing.run()
+
+    def _dev_watch(self) -> DevWatch:
+        guard = self._takeover.guard
+        return DevWatch(self._record, guard, api=self._api, events=self._events)
 
     def _may_lead_here(self) -> bool:
         # On waking from a long sleep the Service is seen to lead to the original before the

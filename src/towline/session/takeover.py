@@ -33,6 +33,7 @@ from towline.session import local
 from towline.session.events import Events, Restored, Waiting, Warned
 from towline.session.guard import Guard
 from towline.session.link import Connection
+from towline.session.others import DevWatch
 from towline.session.pointing import point_all_back, point_all_here
 from towline.session.requests import Requests
 
@@ -188,23 +189,30 @@ async def running_pod(
 
     Raises:
         PodError, Refused: as `pod_running`.
+        Reverted: somebody has taken the dev workload away.
     """
 
     def waiting(reason: str) -> None:
         events(Waiting(stage="dev pod", reason=reason))
 
-    if takeover.plan.handover is Handover.SEAMLESS and may_stop_original:
-        try:
+    async def running(no_room_after_s: float | None = None) -> DevPod:
+        watch = DevWatch(takeover.record, takeover.guard, api=api, events=events)
+        async with Tasks() as tasks:
+            tasks.start(watch.run(), name="dev workload")
             return await pod_running(
                 api,
                 takeover.record,
                 timeout_s=timeout_s,
                 waiting=waiting,
-                no_room_after_s=NO_ROOM_AFTER_S,
+                no_room_after_s=no_room_after_s,
             )
+
+    if takeover.plan.handover is Handover.SEAMLESS and may_stop_original:
+        try:
+            return await running(NO_ROOM_AFTER_S)
         except NoRoom as error:
             await _make_room(takeover, api=api, reason=error.message, events=events)
-    return await pod_running(api, takeover.record, timeout_s=timeout_s, waiting=waiting)
+    return await running()
 
 
 async def running_pod_of(entry: Entry, takeover: Takeover, *, api: Api, events: Events) -> DevPod:

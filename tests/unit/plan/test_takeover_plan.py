@@ -338,11 +338,21 @@ def test_network_policies_by_the_originals_labels_are_told(tmp_path: Path) -> No
         {"metadata": {"name": "all"}, "spec": {"podSelector": {}}},
         {"metadata": {"name": "db"},
          "spec": {"podSelector": {"matchLabels": {"app": "db"}}, "ingress": [{"from": [front]}]}},
+        {"metadata": {"name": "shop"},
+         "spec": {"podSelector": {"matchLabels": {"app": "shop"}},
+                  "egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}, {"to": [front]}]}},
+        {"metadata": {"name": "open"},
+         "spec": {"podSelector": {"matchLabels": {"app": "shop"}},
+                  "egress": [{"to": [{"podSelector": {}}]}, {}]}},
     )  # fmt: skip
     told = "\n".join(kept_plan(tmp_path, policies=policies).warnings)
     assert "NetworkPolicy own holds for the original and not for the dev pod" in told
     assert "NetworkPolicy db lets the original in by labels that the dev pod lacks" in told
-    assert "NetworkPolicy all" not in told
+    assert (
+        "NetworkPolicy shop lets pods out to the original by labels that the dev pod lacks: "
+        "their connections to the dev pod may be refused" in told
+    )
+    assert "NetworkPolicy all" not in told and "NetworkPolicy open" not in told
 
 
 def test_without_a_guard_it_says_what_stays(tmp_path: Path) -> None:
