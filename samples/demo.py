@@ -80,7 +80,7 @@ def run(*command: str, **options: Any) -> str:
     done = subprocess.run(command, check=False, capture_output=True, text=True, **options)
     if done.returncode != 0:
         raise StepFailed(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr}")
-    return done.stdout
+    return str(done.stdout)
 
 
 class Shopper:
@@ -93,16 +93,13 @@ class Shopper:
 
     async def follow(self) -> None:
         """Read the pod's log as it grows."""
-        path = f"/api/v1/namespaces/{self._api.namespace}/pods/shopper/log?follow=true&tailLines=0"
-        headers = await self._api.access.headers()
         buffer = b""
-        async with self._api._pool.stream(path, headers=headers) as (_, chunks):
-            async for chunk in chunks:
-                *lines, buffer = (buffer + chunk).split(b"\n")
-                async with self._new:
-                    for line in lines:
-                        self._answers.append((time.time(), json.loads(line)["text"]))
-                    self._new.notify_all()
+        async for chunk in self._api.follow("pods", "shopper", "log", {"tailLines": "0"}):
+            *lines, buffer = (buffer + chunk).split(b"\n")
+            async with self._new:
+                for line in lines:
+                    self._answers.append((time.time(), json.loads(line)["text"]))
+                self._new.notify_all()
 
     async def answer(self, wanted: str, *, without: str = "\0", within_s: float = 30.0) -> str:
         """Wait for an answer from now on that has `wanted` in it."""
