@@ -27,7 +27,7 @@ from fakes.netfault import FaultyNetwork
 
 from .conftest import SANDBOX, TOWLINE, Node, Session, Towline, free_port, wait_until
 from .shapes import PYTHON_IMAGE, pod_spec, service
-from .ways import Loop, kubeconfig, through
+from .ways import Loop, over
 
 _API_PORT = 6443
 _PIECE = bytes(range(256)) * 256
@@ -119,8 +119,6 @@ def session_over_a_bad_network(
 ) -> Iterator[Setup]:
     """Begin one on `frontend`, with these settings in its manifest, and end it."""
     namespace = towline.namespace
-    config = kubeconfig(node)
-    cluster = config["clusters"][0]["cluster"]
     spec = pod_spec(PYTHON_IMAGE, command=["python3", "-c", _SERVER, "8080"])
     peer = {"apiVersion": "v1", "kind": "Pod", "spec": spec,
             "metadata": {"name": "chaos-peer", "labels": {"app": "chaos-peer"}}}  # fmt: skip
@@ -131,8 +129,7 @@ def session_over_a_bad_network(
         node.apply(peer, headless, namespace=namespace)
         node.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/chaos-peer",
                      "--timeout=60s")  # fmt: skip
-        cluster["server"] = f"https://127.0.0.1:{network.port}"
-        person = through(towline, config, folder)
+        person = over(network, towline, node, folder)
         local, forward = free_port(), free_port()
         entry = {"mode": "hybrid", "reverse": [f"3000:{local}"],
                  "forward": [f"{forward}:chaos-peer:8080"],
@@ -360,21 +357,24 @@ def _moved(setup: Setup) -> None:
 def _sleep(setup: Setup) -> None:
     """The whole of the laptop's side: the client, its helper and the process."""
     _freeze(setup)
-    for pid in family(setup.session.process.pid):
-        os.kill(pid, signal.SIGSTOP)
+    signal_all(setup.session, signal.SIGSTOP)
 
 
 def _wake(setup: Setup) -> None:
-    for pid in family(setup.session.process.pid):
-        os.kill(pid, signal.SIGCONT)
+    signal_all(setup.session, signal.SIGCONT)
     # The Wi-Fi comes back a moment after the laptop, and its old connections do not.
     _moved(setup)
 
 
-def family(pid: int) -> list[int]:
-    """A process and all that it has started."""
+def signal_all(session: Session, number: signal.Signals) -> None:
+    """To the client and all that it has started."""
+    for pid in _family(session.process.pid):
+        os.kill(pid, number)
+
+
+def _family(pid: int) -> list[int]:
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(each for child in children for each in family(int(child)))]
+    return [pid, *(each for child in children for each in _family(int(child)))]
 
 
 def _drops(probability: float) -> tuple[Callable[[Setup], None], Callable[[Setup], None]]:

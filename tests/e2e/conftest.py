@@ -358,6 +358,11 @@ def towline(node: Node, namespace: str, tmp_path: Path) -> Iterator[Towline]:
             session.end(within_s=90)
 
 
+def page_server(port: int) -> list[str]:
+    """A command that answers at a port of this laptop."""
+    return [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)]
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])

@@ -14,7 +14,7 @@ from fakes.netfault import FaultyNetwork
 
 from .conftest import HERE, Node, Towline, wait_until
 from .test_guard import guard_runs
-from .ways import Loop, kubeconfig, through
+from .ways import Loop, kubeconfig_over, through
 
 pytestmark = pytest.mark.usefixtures("unchanged")
 # Renewed ten seconds before its end, so every few seconds.
@@ -61,8 +61,7 @@ def test_they_are_renewed_unnoticed_and_waited_for_where_they_cannot_be(
     tmp_path: Path,
 ) -> None:
     """A login that was over when the network came back ended the session."""
-    config = kubeconfig(node)
-    config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{network.port}"
+    config = kubeconfig_over(network, node)
     by_plugin(config, tmp_path)
     asked, refuse = tmp_path / "asked", tmp_path / "refuse"
     person = through(towline, config, tmp_path)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from .conftest import HERE, Node, Session, Towline, dump, free_port, wait_until
+from .conftest import HERE, Node, Session, Towline, dump, free_port, page_server, wait_until
 from .shapes import PYTHON_IMAGE, pod_spec, service, workload
 from .test_shapes import given_back, start
 
@@ -118,7 +117,7 @@ def test_a_second_ctrl_c_gives_back_without_waiting_for_the_original(
     start(node, elsewhere, workload("Deployment", "slow", spec), service("slow"))
     before = dump(node, namespace)
     port = free_port()
-    command = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)]
+    command = page_server(port)
     entry = {"mode": "hybrid", "reverse": [f"8080:{port}"], "command": command}
     elsewhere.manifest(json.dumps({"dev": {"slow": entry}}))
     session = elsewhere.up("slow").serving()

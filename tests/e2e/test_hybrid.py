@@ -7,14 +7,13 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from .conftest import HERE, Node, Towline, asked_all_the_time, free_port, wait_until
+from .conftest import HERE, Node, Towline, asked_all_the_time, free_port, page_server, wait_until
 
 pytestmark = pytest.mark.usefixtures("unchanged")
 
@@ -192,7 +191,7 @@ def test_a_second_owner_may_take_it_and_the_first_is_told(
     session = towline.up("frontend").serving()
     pid = session.event("command-started")["pid"]
     port = free_port()
-    command = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)]
+    command = page_server(port)
     entry = {"mode": "hybrid", "reverse": [f"3000:{port}"], "command": command}
     towline.manifest(json.dumps({"dev": {"frontend": entry}}))
     theirs = colleague.up("frontend", "--end-other-session").serving()
@@ -222,7 +221,7 @@ def test_the_service_leads_nowhere_while_nothing_listens(
     port = free_port()
     entry = {"mode": "hybrid", "reverse": [f"3000:{port}"]}
     towline.manifest(json.dumps({"holdFor": "1s", "dev": {"frontend": entry}}))
-    server = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)]
+    server = page_server(port)
     session = towline.up("frontend")
     session.event("holding")
     first = subprocess.Popen(server, stderr=subprocess.DEVNULL)

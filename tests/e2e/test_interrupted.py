@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 
 from fakes.badserver import Asked, BadServer, Breaks, Fault
 
-from .conftest import Node, Session, Towline, dump, free_port, wait_until
+from .conftest import Node, Session, Towline, dump, free_port, page_server, wait_until
 from .ways import Loop, served, through_server
 
 pytestmark = pytest.mark.timeout(900)
@@ -82,7 +81,7 @@ def test_killed_at_any_write_the_next_command_leads_back(
 
 def begun(person: Towline, original: str) -> Session:
     port = free_port()
-    command = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)]
+    command = page_server(port)
     person.manifest(
         f"original: {original}\ndev:\n  frontend:\n    mode: hybrid\n    reverse: 3000:{port}\n"
     )

@@ -7,7 +7,6 @@ guard and the clocks are the real ones.
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 import time
@@ -21,13 +20,13 @@ import yaml
 from fakes.badserver import BadServer
 from fakes.netfault import FaultyNetwork
 
-from .chaos import family
+from .chaos import signal_all
 from .conftest import HERE, Node, Session, Towline, dump, free_port, wait_until
 from .shapes import PYTHON_IMAGE, pod_spec, service, workload
 from .test_guard import guard_runs, guarded, spec_replicas
 from .test_network import REFUSED, GoesAway
 from .test_shapes import given_back, start
-from .ways import Loop, kubeconfig, served, through, through_server
+from .ways import Loop, over, served, through_server
 
 unchanged = pytest.mark.usefixtures("unchanged")
 SESSION = "towline.dev/session"
@@ -36,9 +35,7 @@ SESSION = "towline.dev/session"
 @contextmanager
 def stopped(session: Session, *, for_at_least_s: float = 0.0) -> Iterator[None]:
     """The laptop sleeps while the block runs, and for so long."""
-    asleep = family(session.process.pid)
-    for pid in asleep:
-        os.kill(pid, signal.SIGSTOP)
+    signal_all(session, signal.SIGSTOP)
     began = time.monotonic()
     try:
         yield
@@ -48,8 +45,7 @@ def stopped(session: Session, *, for_at_least_s: float = 0.0) -> Iterator[None]:
             within_s=for_at_least_s + 1,
         )
     finally:
-        for pid in asleep:
-            os.kill(pid, signal.SIGCONT)
+        signal_all(session, signal.SIGCONT)
 
 
 @contextmanager
@@ -71,9 +67,7 @@ def test_one_that_sleeps_for_longer_takes_over_anew_below_the_same_process(
     network: FaultyNetwork,
     tmp_path: Path,
 ) -> None:
-    config = kubeconfig(node)
-    config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{network.port}"
-    session = guarded(through(towline, config, tmp_path), keep_s=12)
+    session = guarded(over(network, towline, node, tmp_path), keep_s=12)
     pid = session.event("command-started")["pid"]
     with sleeping(node, namespace, session):
         loop.call(network.freeze)

@@ -22,7 +22,7 @@ from . import chaos
 from .conftest import HERE, SANDBOX, Node, Towline, free_port, wait_until
 from .shapes import PYTHON_IMAGE, pod_spec, service
 from .test_guard import guard_runs
-from .ways import Loop, kubeconfig, served, through, through_server
+from .ways import Loop, kubeconfig, over, served, through, through_server
 
 pytestmark = pytest.mark.usefixtures("unchanged")
 # As long as it takes to change trains; the line's own patience is `keepFor`.
@@ -62,23 +62,16 @@ def test_a_proxy_that_goes_and_is_another_one_later_is_waited_for(
 ) -> None:
     """As where a VPN comes with a proxy of its own, at the same address."""
     config = kubeconfig(node)
-    first = ConnectProxy().running()
-    proxy = loop.run(first.__aenter__())
-    second = ConnectProxy(port=proxy.port)
-    config["clusters"][0]["cluster"]["proxy-url"] = f"http://127.0.0.1:{proxy.port}"
-    session = through(towline, config, tmp_path).up("frontend").serving()
-    assert proxy.asked
-    loop.run(first.__aexit__(None, None, None))
+    with loop.running(ConnectProxy()) as first:
+        config["clusters"][0]["cluster"]["proxy-url"] = f"http://127.0.0.1:{first.port}"
+        session = through(towline, config, tmp_path).up("frontend").serving()
+        assert first.asked
     session.event("network-lost")
-    running = second.running()
-    loop.run(running.__aenter__())
-    try:
+    with loop.running(ConnectProxy(port=first.port)) as second:
         session.event("network-back")
         assert second.asked
         wait_until("the laptop", lambda: f"host: {HERE}" in node.ask(namespace, "frontend"))
         assert session.end() == 130
-    finally:
-        loop.run(running.__aexit__(None, None, None))
 
 
 def test_a_load_balancer_that_closes_idle_streams_is_not_noticed(
@@ -237,12 +230,10 @@ def test_a_cut_of_20_s_loses_nothing_and_touches_no_process(
 ) -> None:
     """One through `forward`, to the laptop, and one through `reverse`, from it."""
     node.apply(*peer(), namespace=namespace)
-    config = kubeconfig(node)
     try:
         wait = ["-n", namespace, "wait", "--for=condition=Ready", "pod/peer", "--timeout=60s"]
         node.kubectl(*wait)
-        config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{network.port}"
-        person = through(towline, config, tmp_path)
+        person = over(network, towline, node, tmp_path)
         local, down_port = free_port(), free_port()
         here = {"mode": "hybrid", "reverse": [f"3000:{local}"], "forward": [f"{down_port}:peer:80"],
                 "command": [sys.executable, "-c", SERVER.replace("PORT", str(local))]}  # fmt: skip

@@ -49,6 +49,16 @@ class Loop:
 
         self.run(job())
 
+    @contextmanager
+    def running(self, server: AnyServer) -> Iterator[AnyServer]:
+        """A server that runs in it while the block does."""
+        running = server.running()
+        self.run(running.__aenter__())
+        try:
+            yield server
+        finally:
+            self.run(running.__aexit__(None, None, None))
+
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
@@ -88,13 +98,19 @@ def endpoint(node: Node) -> tuple[str, int, ssl.SSLContext, str]:
 def served(loop: Loop, node: Node, kind: Callable[..., AnyServer]) -> Iterator[AnyServer]:
     """A server between the client and the API server, while the block runs."""
     host, port, tls, name = endpoint(node)
-    made = kind(host, port, tls=tls, tls_name=name)
-    running = made.running()
-    loop.run(running.__aenter__())
-    try:
+    with loop.running(kind(host, port, tls=tls, tls_name=name)) as made:
         yield made
-    finally:
-        loop.run(running.__aexit__(None, None, None))
+
+
+def over(network: FaultyNetwork, towline: Towline, node: Node, folder: Path) -> Towline:
+    """`towline` whose way to the API server is the network."""
+    return through(towline, kubeconfig_over(network, node), folder)
+
+
+def kubeconfig_over(network: FaultyNetwork, node: Node) -> dict[str, Any]:
+    config = kubeconfig(node)
+    config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{network.port}"
+    return config
 
 
 def through_server(

@@ -205,10 +205,9 @@ class Api:
         path = self._path(resource, name, subresource)
         target = f"{self.dialler.base_path}{path}?{urlencode({**query, 'follow': 'true'})}"
         headers = await self.access.headers()
-        async with self._pool.stream(target, headers=headers) as (status, answered, chunks):
-            if status >= 300:
-                answer = Answer(status, answered, b"".join([chunk async for chunk in chunks]))
-                raise _error(answer, method="GET", path=path, access=self.access)
+        async with self._pool.stream(target, headers=headers) as (refused, chunks):
+            if refused is not None:
+                raise _error(refused, method="GET", path=path, access=self.access)
             try:
                 async for chunk in chunks:
                     yield chunk
@@ -299,17 +298,15 @@ class Api:
             query["fieldSelector"] = fields
         target = f"{self.dialler.base_path}{self._path(resource, None, None)}?{urlencode(query)}"
         headers = [("Accept", "application/json"), *await self.access.headers()]
-        async with self._pool.stream(target, headers=headers) as (status, answered, chunks):
-            if status >= 300:
-                body = b"".join([chunk async for chunk in chunks])
-                answer = Answer(status, answered, body)
-                if status in _RETRY_STATUSES:
-                    await asyncio.sleep(answer.retry_after_s(_RETRY_AFTER_S))
-                if status == 401 and self.access.renewable:
+        async with self._pool.stream(target, headers=headers) as (refused, chunks):
+            if refused is not None:
+                if refused.status in _RETRY_STATUSES:
+                    await asyncio.sleep(refused.retry_after_s(_RETRY_AFTER_S))
+                if refused.status == 401 and self.access.renewable:
                     # Whoever lists again does it with fresh ones, and hears if they are no better.
                     self.access.forget()
                     raise CredentialsEnded("a watch's credentials are not accepted any more")
-                raise _error(answer, method="WATCH", path=resource, access=self.access)
+                raise _error(refused, method="WATCH", path=resource, access=self.access)
             buffer = b""
             with suppress(ConnectionEnded):
                 async for chunk in chunks:

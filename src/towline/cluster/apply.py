@@ -29,6 +29,7 @@ from towline.plan.fields import (
     WHEN_SCALED,
     FieldPath,
     managers_put_back,
+    owner_named,
     owner_of,
     owners_of,
 )
@@ -74,16 +75,18 @@ async def write_record(api: Api, record: Record) -> Record:
 
 async def is_recorded(api: Api, record: Record) -> bool:
     """Whether this very record is still there."""
+    return await _recorded(api, record) is not None
+
+
+async def _recorded(api: Api, record: Record) -> JsonObject | None:
     found = await api.find("configmaps", record.names.record)
-    return found is not None and str(found["metadata"]["uid"]) == record.uid
+    return found if found and str(found["metadata"]["uid"]) == record.uid else None
 
 
 async def is_being_ended(api: Api, record: Record) -> bool:
     """Whether the session is over, or somebody is about to end all of it."""
-    found = await api.find("configmaps", record.names.record)
-    if found is None or str(found["metadata"]["uid"]) != record.uid:
-        return True
-    if ANNOTATION_ENDED_BY in (found["metadata"].get("annotations") or {}):
+    found = await _recorded(api, record)
+    if found is None or ANNOTATION_ENDED_BY in (found["metadata"].get("annotations") or {}):
         return True
     try:
         namespace = await api.find("namespaces", api.namespace)
@@ -218,10 +221,9 @@ async def stop_original(api: Api, record: Record, *, anew: bool = False) -> bool
         if replicas == 0 and holder is not None and not anew:
             return None
         if replicas not in ((record.replicas, 0) if holder else (record.replicas,)):
-            by = owner_of(found["metadata"].get("managedFields") or [], REPLICAS)
             raise Conflict(
                 f"{record.kind} {record.workload} was scaled from {record.replicas} to {replicas} "
-                f"meanwhile, by {by or 'somebody'}",
+                f"meanwhile, by {owner_named(found, REPLICAS)}",
                 hint="run it again: it takes over what is there now",
             )
         spec: JsonObject = {"replicas": 0}

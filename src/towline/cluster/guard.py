@@ -12,7 +12,7 @@ from towline._kit.together import together
 from towline.cluster.api import Api, WatchEvent
 from towline.cluster.watch import continuous_watch, patiently, until
 from towline.errors import ClusterError, Conflict, NotFound, Unreachable
-from towline.plan.fields import REPLICAS, owner_of
+from towline.plan.fields import REPLICAS, owner_named
 from towline.plan.guard import guard_name, lease_name, lease_object
 from towline.plan.record import Record
 
@@ -114,6 +114,5 @@ async def guard_gone(api: Api, record: Record) -> str:
         return "its Deployment was deleted by somebody"
     event = await until(api, "deployments", gone, fields=f"metadata.name={name}")
     if event.kind != "DELETED" and event.object["spec"].get("replicas") == 0:
-        by = owner_of(event.object["metadata"].get("managedFields") or [], REPLICAS)
-        return f"its Deployment was scaled to 0 by {by or 'somebody'}"
+        return f"its Deployment was scaled to 0 by {owner_named(event.object, REPLICAS)}"
     return "its Deployment was deleted by somebody"

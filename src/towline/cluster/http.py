@@ -134,9 +134,13 @@ class HttpConnection(asyncio.Protocol):
 
     async def answer(self) -> Answer:
         """Wait for the whole answer."""
-        head = await self.head()
+        return await self.rest(await self.head())
+
+    async def rest(self, head: h11.Response | h11.InformationalResponse) -> Answer:
+        """The whole answer that begins with a head."""
         body = b"".join([chunk async for chunk in self.chunks()])
-        return Answer(head.status_code, headers_of(head), body)
+        headers = {k.decode("ascii").lower(): v.decode("latin-1") for k, v in head.headers}
+        return Answer(head.status_code, headers, body)
 
     def trailing(self) -> bytes:
         """What came behind a 101's headers: the first bytes of the other protocol."""
@@ -160,11 +164,6 @@ class HttpConnection(asyncio.Protocol):
                 raise ConnectionEnded(str(self._lost)) from self._lost
             self._wake = asyncio.get_running_loop().create_future()
             await self._wake
-
-
-def headers_of(head: h11.Response | h11.InformationalResponse) -> dict[str, str]:
-    """An answer's headers by their names in lower case."""
-    return {k.decode("ascii").lower(): v.decode("latin-1") for k, v in head.headers}
 
 
 class Dialler:
@@ -377,11 +376,11 @@ class HttpPool:
     @asynccontextmanager
     async def stream(
         self, path: str, *, headers: list[tuple[str, str]]
-    ) -> AsyncIterator[tuple[int, dict[str, str], AsyncIterator[bytes]]]:
+    ) -> AsyncIterator[tuple[Answer | None, AsyncIterator[bytes]]]:
         """A GET whose body is read as it comes, on a connection of its own.
 
         Returns:
-            Its status, its headers, its body's pieces.
+            The answer, whole, if it is no success, and then nothing more; the body's pieces.
         """
         connection = await self.dialler.dial()
         try:
@@ -391,7 +390,8 @@ class HttpPool:
                     head = await connection.head()
             except (ConnectionEnded, TimeoutError) as error:
                 raise Unreachable(f"the API server ended a watch: {error}") from error
-            yield head.status_code, headers_of(head), connection.chunks()
+            refused = await connection.rest(head) if head.status_code >= 300 else None
+            yield refused, connection.chunks()
         finally:
             connection.close()
 

@@ -23,13 +23,7 @@ from wsproto.events import BytesMessage, CloseConnection, Message, Ping, Pong, T
 from wsproto.utilities import RemoteProtocolError
 
 from towline.cluster.api import Api, resource_path
-from towline.cluster.http import (
-    ANSWER_TIMEOUT_S,
-    Answer,
-    ConnectionEnded,
-    HttpConnection,
-    headers_of,
-)
+from towline.cluster.http import ANSWER_TIMEOUT_S, Answer, ConnectionEnded, HttpConnection
 from towline.errors import ClusterError, Forbidden, NotFound, Unauthorized, Unreachable
 from towline.line.spdy import DATA_FRAME_BYTES, PortForwardStreams, SpdyError
 
@@ -359,8 +353,7 @@ class CarrierDialler:
             connection.send("GET", f"{target}?ports={self._port}", headers, b"")
         head = await connection.head()
         if head.status_code != 101:
-            body = b"".join([chunk async for chunk in connection.chunks()])
-            answer = Answer(head.status_code, headers_of(head), body)
+            answer = await connection.rest(head)
             self._not_before = asyncio.get_running_loop().time() + answer.retry_after_s(0.0)
             raise _refusal(answer, pod=self._pod, kind=kind, api=api)
         transport = connection.transport

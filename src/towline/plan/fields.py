@@ -34,6 +34,11 @@ def owner_of(managed_fields: Iterable[JsonObject], path: FieldPath) -> str | Non
     return owners[-1] if owners else None
 
 
+def owner_named(found: JsonObject, path: FieldPath) -> str:
+    """The same of an object, as people are told of it."""
+    return owner_of(found["metadata"].get("managedFields") or [], path) or "somebody"
+
+
 def only_fields(
     managed_fields: Iterable[JsonObject], paths: Iterable[FieldPath]
 ) -> list[JsonObject]:

@@ -13,7 +13,7 @@ from towline.cluster.api import FIELD_MANAGER, Api, WatchEvent
 from towline.cluster.watch import continuous_watch
 from towline.errors import Reverted
 from towline.plan.controllers import Held, program_called, remedy, replicas_held
-from towline.plan.fields import REPLICAS, TEMPLATE, owner_of
+from towline.plan.fields import REPLICAS, TEMPLATE, owner_named
 from towline.plan.model import ANNOTATION_GIVEN_BACK, Observed
 from towline.plan.record import Record
 from towline.session.events import Events, Warned
@@ -64,7 +64,7 @@ class OriginalWatch:
         if event.kind == "DELETED" or uid == self._another:
             return
         self._another = uid
-        by = owner_of(event.object["metadata"].get("managedFields") or [], TEMPLATE) or "somebody"
+        by = owner_named(event.object, TEMPLATE)
         beside = "" if self._record.is_kept else ", it serves beside this laptop"
         self._tell(f"was made anew by {by}: left so{beside}")
 
@@ -72,7 +72,7 @@ class OriginalWatch:
         if found["spec"]["template"] == self._template:
             return
         self._template = found["spec"]["template"]
-        by = owner_of(found["metadata"].get("managedFields") or [], TEMPLATE) or "somebody"
+        by = owner_named(found, TEMPLATE)
         self._tell(f"was changed by {by}: the dev pod is still as before, the next `up` takes it")
 
     async def _see_replicas(self, found: JsonObject) -> None:
@@ -82,7 +82,7 @@ class OriginalWatch:
         self._replicas = replicas
         if self._record.is_kept:
             return  # it is up, and nothing of ours: its owners scale it as they like
-        by = owner_of(found["metadata"].get("managedFields") or [], REPLICAS) or "somebody"
+        by = owner_named(found, REPLICAS)
         given_back = ANNOTATION_GIVEN_BACK in (found["metadata"].get("annotations") or {})
         if replicas == 0 or by == FIELD_MANAGER or given_back:
             return

@@ -10,7 +10,7 @@ from towline.cluster.api import FIELD_MANAGER, Api, WatchEvent
 from towline.cluster.watch import continuous_watch, patiently
 from towline.errors import Forbidden, Reverted
 from towline.manifest.model import Original
-from towline.plan.fields import PORTS, REPLICAS, SELECTOR, TEMPLATE, FieldPath, owner_of
+from towline.plan.fields import PORTS, REPLICAS, SELECTOR, TEMPLATE, owner_named
 from towline.plan.model import Plan
 from towline.plan.record import Record
 from towline.plan.services import selects, target_port
@@ -58,7 +58,7 @@ class ServicesWatch:
             if event.kind == "DELETED":
                 return "was deleted by somebody: nothing comes here by it any more"
             if not selects(spec.get("selector"), self._template["metadata"]["labels"]):
-                by = _owner(event.object, SELECTOR)
+                by = owner_named(event.object, SELECTOR)
                 return f"was pointed elsewhere by {by}: left so, nothing comes here by it any more"
         return self._moved(event.object)
 
@@ -67,7 +67,7 @@ class ServicesWatch:
         for planned in self._plan.ports:
             if planned.service != service["metadata"]["name"]:
                 continue
-            by, now = _owner(service, PORTS), ports.get(planned.port)
+            by, now = owner_named(service, PORTS), ports.get(planned.port)
             if now is None:
                 return f"was changed by {by}: it has no port {planned.port} any more"
             if target_port(now, self._template["spec"]["containers"]) != planned.remote:
@@ -115,13 +115,15 @@ class DevWatch:
             return
         replicas, template = int(found["spec"].get("replicas", 1)), found["spec"]["template"]
         if replicas != self._replicas:
-            self._replicas, by = replicas, _owner(found, REPLICAS)
+            self._replicas, by = replicas, owner_named(found, REPLICAS)
             if replicas == 0:
                 await self._taken_away("scaled to 0", by=by)
             elif replicas > 1:
                 self._tell(f"was scaled to {replicas} by {by}: only one pod gets anything")
         if self._template is not None and template != self._template:
-            self._tell(f"was changed by {_owner(found, TEMPLATE)}: another pod takes its place")
+            self._tell(
+                f"was changed by {owner_named(found, TEMPLATE)}: another pod takes its place"
+            )
         self._template = template
 
     async def _taken_away(self, how: str, *, by: str) -> None:
@@ -139,7 +141,3 @@ class DevWatch:
 
     def _tell(self, text: str) -> None:
         self._events(Warned(text=f"Deployment {self._record.names.dev_workload} {text}"))
-
-
-def _owner(found: JsonObject, path: FieldPath) -> str:
-    return owner_of(found["metadata"].get("managedFields") or [], path) or "somebody"
