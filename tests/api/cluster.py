@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
+import tempfile
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -127,18 +129,19 @@ class Cluster:
         self.api = self.api_as(plane.admin())
 
     def target(self, user: Mapping[str, Any], **cluster: Any) -> Target:
-        import json
-        import tempfile
-
-        config = self.plane.config(user, namespace=self.namespace, **cluster)
         with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-            json.dump(config, file)
-            file.flush()
+            self.write_kubeconfig(Path(file.name), user, **cluster)
             return read_target(environ={}, kubeconfig=Path(file.name))
+
+    def write_kubeconfig(self, file: Path, user: Mapping[str, Any], **cluster: Any) -> None:
+        file.write_text(json.dumps(self.plane.config(user, namespace=self.namespace, **cluster)))
 
     def api_as(self, user: Mapping[str, Any], *, kind: type[Api] = Api, **cluster: Any) -> Api:
         """A way in as a kubeconfig's `user`; closed with the test."""
-        target = self.target(user, **cluster)
+        return self.api_of(self.target(user, **cluster), kind=kind)
+
+    def api_of(self, target: Target, *, kind: type[Api] = Api) -> Api:
+        """A way in by a kubeconfig that was read; closed with the test."""
         access = Access(target, environ={"PATH": "/usr/bin:/bin"})
         api = kind(access, namespace=self.namespace, environ={})
         self.stack.push_async_exit(api)

@@ -7,6 +7,7 @@ import json
 import socket
 import sys
 import time
+from base64 import b64encode
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -123,23 +124,69 @@ async def test_a_plugin_is_asked_again_when_its_token_is_refused(
     assert times_asked(tmp_path) == 2
 
 
+def pair(cluster: Cluster, valid_s: float) -> tuple[str, str]:
+    """A certificate of a cluster's admin that is good for so long, and its key."""
+    made = cluster.plane.authority.client("anna", ["system:masters"], valid_s=valid_s)
+    return made[0].decode(), made[1].decode()
+
+
+async def surely_over(ends: float) -> None:
+    """Certificates end at whole seconds: the first moment at which one is surely over."""
+    await asyncio.sleep(max(ends + 1.0 - time.time(), 0))
+
+
 async def test_a_plugins_certificate_is_renewed_also_on_connections_that_are_kept(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     """Found in review: a kept connection went on with the certificate it was made with."""
     short_s = 2.0
 
-    def pair(valid_s: float) -> dict[str, str]:
-        made = cluster.plane.authority.client("anna", ["system:masters"], valid_s=valid_s)
-        return {"clientCertificateData": made[0].decode(), "clientKeyData": made[1].decode()}
+    def status(valid_s: float) -> dict[str, str]:
+        made = pair(cluster, valid_s)
+        return {"clientCertificateData": made[0], "clientKeyData": made[1]}
 
     ends = time.time() + short_s
-    api = cluster.api_as(plugin(tmp_path, pair(short_s), pair(3600)))
+    api = cluster.api_as(plugin(tmp_path, status(short_s), status(3600)))
     await asyncio.gather(*[api.list_("configmaps") for _ in range(4)])
-    # Certificates end at whole seconds: the first moment at which it is surely over.
-    await asyncio.sleep(max(ends + 1.0 - time.time(), 0))
+    await surely_over(ends)
     await api.list_("configmaps")
     assert times_asked(tmp_path) == 2
+
+
+async def test_what_a_login_writes_into_the_kubeconfig_is_used_by_who_runs_already(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """A session whose token in the kubeconfig had ended ended, too: `oc login` came too late."""
+    file = tmp_path / "config"
+
+    def user(valid_s: float) -> dict[str, str]:
+        made = [b64encode(part.encode()).decode() for part in pair(cluster, valid_s)]
+        return {"client-certificate-data": made[0], "client-key-data": made[1]}
+
+    ends = time.time() + 2.0
+    cluster.write_kubeconfig(file, user(2.0))
+    api = cluster.api_of(read_target(environ={}, kubeconfig=file))
+    told: list[str] = []
+    api.access.ended = lambda error: told.append(f"{error.message} → {error.hint}")
+    await api.list_("configmaps")
+    await surely_over(ends)
+    for _ in range(2):
+        with pytest.raises(CredentialsEnded, match="context 'test' is not accepted"):
+            await api.list_("configmaps")
+    [text] = told
+    assert text.endswith("→ log in again: the kubeconfig is read anew")
+
+    waiting = asyncio.ensure_future(patiently(lambda: api.list_("configmaps")))
+    file.write_text("{half of")
+    with pytest.raises(CredentialsEnded):
+        await api.list_("configmaps")
+    cluster.write_kubeconfig(file, {"token": "token-of-admin"})
+    async with asyncio.timeout(30):
+        await waiting
+    assert len(told) == 1
+    # What was read by then is good, also where the file is gone.
+    file.unlink()
+    await api.list_("configmaps")
 
 
 async def test_a_plugin_that_fails_is_quoted(cluster: Cluster, tmp_path: Path) -> None:
@@ -241,8 +288,6 @@ async def test_nobody_answers(cluster: Cluster) -> None:
 
 
 async def test_another_authoritys_certificate_is_not_accepted(cluster: Cluster) -> None:
-    from base64 import b64encode
-
     from tests.api.certificates import Authority
 
     other = {"certificate-authority-data": b64encode(Authority().certificate).decode()}

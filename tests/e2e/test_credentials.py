@@ -12,9 +12,9 @@ import pytest
 
 from fakes.netfault import FaultyNetwork
 
-from .conftest import HERE, Node, Towline, wait_until
+from .conftest import HERE, Node, Session, Towline, wait_until
 from .test_guard import guard_runs
-from .ways import Loop, kubeconfig_over, through
+from .ways import ACCOUNT, Loop, kubeconfig_over, through
 
 pytestmark = pytest.mark.usefixtures("unchanged")
 # Renewed ten seconds before its end, so every few seconds.
@@ -74,11 +74,51 @@ def test_they_are_renewed_unnoticed_and_waited_for_where_they_cannot_be(
 
     refuse.touch()
     loop.call(network.reset)
-    told = session.event("warned", text=TOLD, within_s=60)
+    session.event("warned", text=TOLD, within_s=60)
     session.event("network-lost")
     refuse.unlink()
+    goes_on(node, namespace, session)
+
+
+def test_what_a_login_writes_into_the_kubeconfig_is_taken_up(
+    node: Node,
+    namespace: str,
+    towline: Towline,
+    loop: Loop,
+    network: FaultyNetwork,
+    token: str,
+    tmp_path: Path,
+) -> None:
+    """A token in the kubeconfig, as `oc login` leaves one, took the session along at its end."""
+    config = kubeconfig_over(network, node)
+    config["users"][0]["user"] = {"token": token_until_its_secret_goes(node, namespace)}
+    person = through(towline, config, tmp_path)
+    session = person.up("frontend").serving()
+    guard_runs(node, namespace, session.id)
+    node.kubectl("-n", namespace, "delete", "secret", LOGIN)
+    session.event("warned", text=TOLD_OF_A_TOKEN.format(config["current-context"]))
+    loop.call(network.reset)
+    session.event("network-lost")
+    config["users"][0]["user"] = {"token": token}
+    through(towline, config, tmp_path)
+    goes_on(node, namespace, session)
+
+
+LOGIN = "login"
+
+
+def token_until_its_secret_goes(node: Node, namespace: str) -> str:
+    """A token of the same account as `token`; revoked within 10 s, the API server's cache."""
+    node.kubectl("-n", namespace, "create", "secret", "generic", LOGIN)
+    bound = ["--bound-object-kind=Secret", f"--bound-object-name={LOGIN}"]
+    return node.kubectl("-n", namespace, "create", "token", ACCOUNT, *bound).strip()
+
+
+def goes_on(node: Node, namespace: str, session: Session) -> None:
+    """The session is told of as back, serves, keeps its lease, and ends as always."""
     session.event("network-back")
-    assert [each for each in session.events if each.get("text") == told["text"]] == [told]
+    told = [each["text"] for each in session.events if each["event"] == "warned"]
+    assert len([text for text in told if text.startswith("the credentials")]) == 1, told
     wait_until("the laptop", lambda: f"host: {HERE}" in node.ask(namespace, "frontend"))
     # The lease is renewed anew: the guard leaves the service here.
     lease = ["-n", namespace, "lease", "-l", f"towline.dev/guard={session.id}"]
@@ -96,4 +136,8 @@ TOLD = (
     "the credentials have ended and cannot be renewed, tried on: credential plugin "
     f"{sys.executable!r} ended with 1 and said: the login is over → log in again with your "
     "provider's own tool"
+)
+TOLD_OF_A_TOKEN = (
+    "the credentials have ended and cannot be renewed, tried on: context {!r} is not accepted by "
+    "its API server: Unauthorized → log in again: the kubeconfig is read anew"
 )

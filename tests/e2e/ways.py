@@ -133,15 +133,19 @@ def network(node: Node, loop: Loop) -> Iterator[FaultyNetwork]:
     loop.run(made.close())
 
 
+# Who the token is of.
+ACCOUNT = "passer"
+
+
 @pytest.fixture
 def token(node: Node, namespace: str) -> Iterator[str]:
     """Credentials that get through where TLS ends on the way; a certificate does not."""
-    account = ["-n", namespace, "create", "serviceaccount", "passer"]
-    binding = ["-n", namespace, "create", "rolebinding", "passer", "--clusterrole=admin"]
+    account = ["-n", namespace, "create", "serviceaccount", ACCOUNT]
+    binding = ["-n", namespace, "create", "rolebinding", ACCOUNT, "--clusterrole=admin"]
     node.kubectl(*account)
     try:
-        node.kubectl(*binding, f"--serviceaccount={namespace}:passer")
-        yield node.kubectl("-n", namespace, "create", "token", "passer").strip()
+        node.kubectl(*binding, f"--serviceaccount={namespace}:{ACCOUNT}")
+        yield node.kubectl("-n", namespace, "create", "token", ACCOUNT).strip()
     finally:
-        both = ["rolebinding/passer", "serviceaccount/passer", "--ignore-not-found"]
+        both = [f"rolebinding/{ACCOUNT}", f"serviceaccount/{ACCOUNT}", "--ignore-not-found"]
         node.kubectl("-n", namespace, "delete", *both)

@@ -13,12 +13,13 @@ import os
 import ssl
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from towline.cluster.kubeconfig import Target
+from towline.cluster.kubeconfig import Target, User, read_user_again
 from towline.errors import ClusterError, CredentialsEnded, Unauthorized
 
 # Tokens in files are short-lived (projected tokens live an hour and change long
@@ -46,7 +47,9 @@ class _Credential:
 class Access:
     """One context's credentials, run and read when needed and kept while they are good.
 
-    Safe to use from several tasks: one of them renews, the others wait for it.
+    After a 401 the kubeconfig itself is read again: `oc login`, or a local cluster that was
+    made anew, leave what is good from then on there. Safe to use from several tasks: one of
+    them renews, the others wait for it.
 
     Attributes:
         ended: told once when credentials that were good cannot be renewed.
@@ -54,13 +57,15 @@ class Access:
 
     def __init__(self, target: Target, *, environ: Mapping[str, str]) -> None:
         self.target = target
+        self._user = target.user
         self._environ = environ
         self._credential: _Credential | None = None
         self._tls: ssl.SSLContext | None = None
         self._tls_certificate: tuple[bytes, bytes] | None = None
         self._lock = asyncio.Lock()
-        self._has_had = False
-        self._failed: tuple[float, ClusterError] | None = None
+        self._is_doubted = False
+        self._were_accepted = False
+        self._failed: tuple[float, CredentialsEnded] | None = None
         self.ended: Callable[[CredentialsEnded], None] = lambda error: None
 
     async def headers(self) -> list[tuple[str, str]]:
@@ -71,7 +76,7 @@ class Access:
             ClusterError: the exec plugin or the token file failed.
         """
         credential = await self._fresh()
-        user = self.target.user
+        user = self._user
         if credential.token:
             return [("Authorization", f"Bearer {credential.token}"), *user.impersonation]
         if user.basic:
@@ -92,12 +97,31 @@ class Access:
     def forget(self) -> None:
         """Drop what is kept: the API server answered 401. The next use renews it."""
         self._credential = None
+        self._is_doubted = True
 
-    @property
-    def renewable(self) -> bool:
-        """Whether renewing can help after a 401."""
-        user = self.target.user
-        return user.exec_plugin is not None or user.token_file is not None
+    def accepted(self) -> None:
+        """The API server answered something else than 401."""
+        self._were_accepted, self._failed = True, None
+
+    def refused(self, error: Unauthorized) -> ClusterError:
+        """What a 401 is to whoever asked, when renewing did not help.
+
+        Returns:
+            `error`; of credentials that were good before, a CredentialsEnded.
+        """
+        self.forget()
+        return self._ended(error, hint="log in again: the kubeconfig is read anew")
+
+    def _ended(self, error: ClusterError, *, hint: str | None) -> ClusterError:
+        if not self._were_accepted:
+            return error
+        # On a laptop that wakes up the plugin's own network, or a login, comes later.
+        is_first = self._failed is None
+        ended = CredentialsEnded(error.message, hint=hint)
+        self._failed = (asyncio.get_running_loop().time(), ended)
+        if is_first:
+            self.ended(ended)
+        return ended
 
     async def _fresh(self) -> _Credential:
         if self._credential is not None and not self._credential.stale:
@@ -110,25 +134,20 @@ class Access:
             return self._credential
 
     async def _renewed(self) -> _Credential:
-        loop = asyncio.get_running_loop()
-        if self._failed is not None and loop.time() - self._failed[0] < _FAILED_FOR_S:
-            raise _ended(self._failed[1])
+        now = asyncio.get_running_loop().time()
+        if self._failed is not None and now - self._failed[0] < _FAILED_FOR_S:
+            raise self._failed[1]
+        if self._is_doubted:
+            # What cannot be read any more, a pipe for example, stays as it was.
+            with suppress(ClusterError):
+                self._user = read_user_again(self.target)
+            self._is_doubted = False
         try:
-            found = await self._obtain()
+            return await self._obtain(self._user)
         except ClusterError as error:
-            if not self._has_had:
-                raise
-            # On a laptop that wakes up the plugin's own network, or a login, comes later.
-            is_first = self._failed is None
-            self._failed = (loop.time(), error)
-            if is_first:
-                self.ended(_ended(error))
-            raise _ended(error) from error
-        self._has_had, self._failed = True, None
-        return found
+            raise self._ended(error, hint=error.hint) from error
 
-    async def _obtain(self) -> _Credential:
-        user = self.target.user
+    async def _obtain(self, user: User) -> _Credential:
         certificate = (
             (user.certificate_pem, user.key_pem) if user.certificate_pem and user.key_pem else None
         )
@@ -210,10 +229,6 @@ class Access:
         if certificate is not None:
             _load_certificate(context, certificate)
         return context
-
-
-def _ended(error: ClusterError) -> CredentialsEnded:
-    return CredentialsEnded(error.message, hint=error.hint)
 
 
 def _load_certificate(context: ssl.SSLContext, certificate: tuple[bytes, bytes]) -> None:

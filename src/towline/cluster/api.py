@@ -258,7 +258,7 @@ class Api:
             answer = await self._pool.request(
                 method, target, headers=[*headers, *credentials], body=data
             )
-            if answer.status == 401 and self.access.renewable and not renewed:
+            if answer.status == 401 and not renewed:
                 renewed = True
                 self.access.forget()
                 continue
@@ -268,6 +268,8 @@ class Api:
                 await asyncio.sleep(answer.retry_after_s(_RETRY_AFTER_S))
                 continue
             break
+        if answer.status != 401:
+            self.access.accepted()
         if answer.status >= 300:
             raise _error(answer, method=method, path=path, access=self.access)
         return answer
@@ -302,7 +304,7 @@ class Api:
             if refused is not None:
                 if refused.status in _RETRY_STATUSES:
                     await asyncio.sleep(refused.retry_after_s(_RETRY_AFTER_S))
-                if refused.status == 401 and self.access.renewable:
+                if refused.status == 401:
                     # Whoever lists again does it with fresh ones, and hears if they are no better.
                     self.access.forget()
                     raise CredentialsEnded("a watch's credentials are not accepted any more")
@@ -338,9 +340,11 @@ def _error(answer: Answer, *, method: str, path: str, access: Access) -> Cluster
         message, reason = text or f"HTTP {answer.status} to {method} {path}", ""
     code = answer.status
     if code == 401:
-        return Unauthorized(
-            f"context {access.target.context!r} is not accepted by its API server: {message}",
-            hint="log in again, or choose another context with `--context NAME`",
+        return access.refused(
+            Unauthorized(
+                f"context {access.target.context!r} is not accepted by its API server: {message}",
+                hint="log in again, or choose another context with `--context NAME`",
+            )
         )
     if any(word in message for word in _REFUSALS):
         return Refused(message, hint=_refused_hint(message))

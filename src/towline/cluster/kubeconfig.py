@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import quote
 
 import yaml
 
 from towline.errors import ClusterError, NotFound
+
+# A file and what it holds.
+_Document: TypeAlias = tuple[Path, dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +60,13 @@ class User:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A context: a cluster, a user and a namespace, under the context's name."""
+    """A context: a cluster, a user and a namespace, under the context's name.
 
+    Attributes:
+        files: where it was read, the first that sets a name wins.
+    """
+
+    files: tuple[Path, ...]
     context: str
     cluster_name: str
     cluster: Cluster
@@ -87,7 +95,7 @@ def read_target(
         ClusterError: no file, a broken one, or no such context.
     """
     paths = kubeconfig_paths(explicit=kubeconfig, environ=environ)
-    documents = [(p, _read(p)) for p in paths if p.exists()]
+    documents = _documents(paths)
     if not documents:
         raise ClusterError(
             f"there is no kubeconfig: looked for {', '.join(str(p) for p in paths)}",
@@ -105,18 +113,43 @@ def read_target(
     _, chosen = _named(documents, "contexts", "context", current)
     cluster_name = str(chosen.get("cluster", ""))
     cluster_folder, cluster = _named(documents, "clusters", "cluster", cluster_name)
-    user_folder, user = (
-        _named(documents, "users", "user", str(chosen["user"]))
-        if chosen.get("user")
-        else (Path(), {})
-    )
     return Target(
+        files=tuple(path.absolute() for path in paths),
         context=str(current),
         cluster_name=cluster_name,
         cluster=_cluster(cluster, folder=cluster_folder, name=cluster_name),
-        user=_user(user, folder=user_folder),
+        user=_user_of(chosen, documents),
         namespace=namespace or str(chosen.get("namespace") or "default"),
     )
+
+
+def read_user_again(target: Target) -> User:
+    """The user of the same context, as the same files have it by now.
+
+    Raises:
+        ClusterError: they are not there, are broken, have no such context, or have it for
+            another API server, whose credentials are none of this one's business.
+    """
+    # A pipe has been read; one with a name would be waited at.
+    documents = _documents([path for path in target.files if path.is_file()])
+    _, chosen = _named(documents, "contexts", "context", target.context)
+    name = str(chosen.get("cluster", ""))
+    folder, source = _named(documents, "clusters", "cluster", name)
+    cluster = _cluster(source, folder=folder, name=name)
+    if cluster.server != target.cluster.server:
+        raise ClusterError(f"context {target.context!r} leads to {cluster.server} now")
+    return _user_of(chosen, documents)
+
+
+def _documents(paths: Sequence[Path]) -> list[_Document]:
+    return [(path, _read(path)) for path in paths if path.exists()]
+
+
+def _user_of(context: Mapping[str, Any], documents: list[_Document]) -> User:
+    if not context.get("user"):
+        return _user({}, folder=Path())
+    folder, user = _named(documents, "users", "user", str(context["user"]))
+    return _user(user, folder=folder)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -150,7 +183,7 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _names(documents: list[tuple[Path, dict[str, Any]]], section: str) -> list[str]:
+def _names(documents: list[_Document], section: str) -> list[str]:
     return [
         str(item.get("name"))
         for _, document in documents
@@ -160,7 +193,7 @@ def _names(documents: list[tuple[Path, dict[str, Any]]], section: str) -> list[s
 
 
 def _named(
-    documents: list[tuple[Path, dict[str, Any]]], section: str, key: str, name: str
+    documents: list[_Document], section: str, key: str, name: str
 ) -> tuple[Path, dict[str, Any]]:
     for path, document in documents:
         for item in document.get(section) or []:

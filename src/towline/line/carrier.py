@@ -385,8 +385,9 @@ def _refusal(answer: Answer, *, pod: str, kind: CarrierKind, api: Api) -> Cluste
     if status == 429:
         return Unreachable(f"a port-forward to pod {pod} is throttled: {message}")
     if status == 401:
-        api.access.forget()
-        return Unauthorized(f"a port-forward to pod {pod} is not accepted: {message}")
+        return api.access.refused(
+            Unauthorized(f"a port-forward to pod {pod} is not accepted: {message}")
+        )
     if status == 403 and "forbidden" in message:
         return Forbidden(
             message,

@@ -26,7 +26,7 @@ from hypothesis.strategies import (
 )
 
 from towline.cluster.http import proxy_for
-from towline.cluster.kubeconfig import read_target
+from towline.cluster.kubeconfig import read_target, read_user_again
 from towline.errors import ClusterError, NotFound
 
 
@@ -70,6 +70,32 @@ def test_of_several_files_the_first_that_sets_a_name_wins(tmp_path: Path) -> Non
     assert (target.cluster.server, target.user.token) == ("https://1", "t")
     other = read_target(environ=environ, context="b", namespace="mine")
     assert (other.cluster.server, other.namespace) == ("https://3/k8s", "mine")
+
+
+def test_a_user_is_read_again_by_the_context_that_was_chosen(tmp_path: Path) -> None:
+    """The current context may be another one by then, and so may the context's user."""
+    sections = {"contexts": [context("a"), context("b", user="other")], "current-context": "a",
+                "clusters": [cluster("c", "https://1")]}  # fmt: skip
+    file = write(tmp_path, "config", users=[user("u", token="old")], **sections)
+    target = read_target(environ={}, kubeconfig=file)
+    new = [user("u", token="new"), user("other", token="other")]
+    write(tmp_path, "config", users=new, **{**sections, "current-context": "b"})
+    assert read_user_again(target).token == "new"
+
+
+def test_credentials_of_another_api_server_are_not_read(tmp_path: Path) -> None:
+    """A local cluster that was made anew has its context's name again, and another address."""
+    sections = {"contexts": [context("a")], "current-context": "a"}
+    users, there = [user("u", token="theirs")], [cluster("c", "https://1")]
+    file = write(tmp_path, "config", users=users, clusters=there, **sections)
+    target = read_target(environ={}, kubeconfig=file)
+    write(tmp_path, "config", users=users, clusters=[cluster("c", "https://2")], **sections)
+    with pytest.raises(ClusterError, match="context 'a' leads to https://2 now"):
+        read_user_again(target)
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(NotFound):  # nobody writes into it: reading would wait for ever
+        read_user_again(target)
 
 
 def test_an_explicit_file_is_the_only_one(tmp_path: Path) -> None:
