@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections import deque
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -11,17 +9,12 @@ from towline._kit.objects import JsonObject
 from towline.cluster import apply
 from towline.cluster.api import FIELD_MANAGER, Api, WatchEvent
 from towline.cluster.watch import continuous_watch
-from towline.errors import Reverted
 from towline.plan.controllers import Held, program_called, remedy, replicas_held
 from towline.plan.fields import REPLICAS, TEMPLATE, owner_named
 from towline.plan.model import ANNOTATION_GIVEN_BACK, Observed
 from towline.plan.record import Record
 from towline.session.events import Events, Warned
-
-# A change of ours that is put back so often within so long is somebody's programme: a
-# GitOps controller, mostly. Whoever did it once by hand sees what it does to the session.
-REVERTS_AT_MOST = 2
-WITHIN_S = 60.0
+from towline.session.reverts import Reverts
 
 
 class OriginalWatch:
@@ -34,7 +27,7 @@ class OriginalWatch:
         self._api = api
         self._events = events
         self._what = f"{record.kind} {record.workload}"
-        self._reverts: deque[float] = deque(maxlen=REVERTS_AT_MOST)
+        self._reverts = Reverts()
         self._replicas = 0
         self._another = ""
 
@@ -95,17 +88,11 @@ class OriginalWatch:
         self._tell(text)
 
     async def _reverted(self, by: str, held: Held) -> None:
-        now = time.monotonic()
-        self._reverts.append(now)
-        if len(self._reverts) == REVERTS_AT_MOST and now - self._reverts[0] < WITHIN_S:
-            raise Reverted(
-                f"{self._what} was scaled back to {self._record.replicas} by {by} twice within "
-                f"{WITHIN_S:.0f} s: the session gives way",
-                hint=remedy(by, held),
-            )
+        what = f"was scaled back to {self._record.replicas} by {by}"
+        self._reverts.add(f"{self._what} {what}", hint=remedy(by, held))
         if not await apply.is_recorded(self._api, self._record):
             return  # the session is over, and this is its way back: the record's watch tells
-        self._tell(f"was scaled back to {self._record.replicas} by {by}: scaled to 0 once more")
+        self._tell(f"{what}: scaled to 0 once more")
         await apply.stop_original(self._api, self._record)
 
     def _tell(self, text: str) -> None:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import aclosing
 
-from towline._kit.objects import JsonObject
 from towline._kit.tasks import Tasks
 from towline.cluster import point
 from towline.cluster.api import FIELD_MANAGER, Api
 from towline.cluster.watch import continuous_watch
-from towline.errors import ClusterError, Reverted, Unreachable
+from towline.errors import ClusterError, Unreachable
 from towline.plan.controllers import remedy, selector_held
 from towline.plan.keep import PointedService
 from towline.plan.record import Record
 from towline.session.events import Events, StageDone, Warned
-from towline.session.original import REVERTS_AT_MOST, WITHIN_S
+from towline.session.reverts import Reverts
 
 _RETRY_S = 0.5
 
@@ -48,7 +45,7 @@ class Pointing:
         self._is_ready = False
         self._leads_here: set[str] = set()
         self._told: set[str] = set()
-        self._reverts: deque[float] = deque(maxlen=REVERTS_AT_MOST)
+        self._reverts = Reverts()
 
     def wake(self) -> None:
         """Look again: the gate has moved, or the laptop was away."""
@@ -119,18 +116,10 @@ class Pointing:
                 text = f"the original served meanwhile · {name} leads here again"
                 self._events(StageDone(stage="takeover", text=text, seconds=0.0))
             else:
-                self._reverted(name, by, was.service)
-
-    def _reverted(self, name: str, by: str, service: JsonObject) -> None:
-        now = time.monotonic()
-        self._reverts.append(now)
-        if len(self._reverts) == REVERTS_AT_MOST and now - self._reverts[0] < WITHIN_S:
-            raise Reverted(
-                f"{name} was pointed back by {by} twice within {WITHIN_S:.0f} s: the session "
-                "gives way",
-                hint=remedy(by, selector_held(service, namespace=self._api.namespace)),
-            )
-        self._events(Warned(text=f"{name} was pointed back by {by}: pointed here once more"))
+                what = f"{name} was pointed back by {by}"
+                held = selector_held(was.service, namespace=self._api.namespace)
+                self._reverts.add(what, hint=remedy(by, held))
+                self._events(Warned(text=f"{what}: pointed here once more"))
 
     def _tell_once(self, text: str) -> None:
         if text not in self._told:
