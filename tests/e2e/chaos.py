@@ -27,7 +27,7 @@ from fakes.netfault import FaultyNetwork
 
 from .conftest import SANDBOX, TOWLINE, Node, Session, Towline, free_port, wait_until
 from .shapes import PYTHON_IMAGE, pod_spec, service
-from .ways import Loop, over
+from .ways import Network
 
 _API_PORT = 6443
 _PIECE = bytes(range(256)) * 256
@@ -96,8 +96,7 @@ class Setup:
     node: Node
     towline: Towline
     session: Session
-    network: FaultyNetwork
-    loop: Loop
+    network: Network
     forward: int
     address: str
 
@@ -109,16 +108,10 @@ class Setup:
 
 
 @contextmanager
-def session_over_a_bad_network(
-    node: Node,
-    towline: Towline,
-    loop: Loop,
-    network: FaultyNetwork,
-    folder: Path,
-    **settings: str,
-) -> Iterator[Setup]:
+def session_over_a_bad_network(node: Node, network: Network, **settings: str) -> Iterator[Setup]:
     """Begin one on `frontend`, with these settings in its manifest, and end it."""
-    namespace = towline.namespace
+    person = network.person
+    namespace = person.namespace
     spec = pod_spec(PYTHON_IMAGE, command=["python3", "-c", _SERVER, "8080"])
     peer = {"apiVersion": "v1", "kind": "Pod", "spec": spec,
             "metadata": {"name": "chaos-peer", "labels": {"app": "chaos-peer"}}}  # fmt: skip
@@ -129,7 +122,6 @@ def session_over_a_bad_network(
         node.apply(peer, headless, namespace=namespace)
         node.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/chaos-peer",
                      "--timeout=60s")  # fmt: skip
-        person = over(network, towline, node, folder)
         local, forward = free_port(), free_port()
         entry = {"mode": "hybrid", "reverse": [f"3000:{local}"],
                  "forward": [f"{forward}:chaos-peer:8080"],
@@ -150,7 +142,6 @@ def session_over_a_bad_network(
                 towline=person,
                 session=session,
                 network=network,
-                loop=loop,
                 forward=forward,
                 address=address,
             )
@@ -342,16 +333,16 @@ class Fault:
 
 
 def _freeze(setup: Setup) -> None:
-    setup.loop.call(setup.network.freeze)
+    setup.network.do(FaultyNetwork.freeze)
 
 
 def _thaw(setup: Setup) -> None:
-    setup.loop.call(setup.network.thaw)
+    setup.network.do(FaultyNetwork.thaw)
 
 
 def _moved(setup: Setup) -> None:
-    setup.loop.call(setup.network.reset)
-    setup.loop.call(setup.network.thaw)
+    setup.network.do(FaultyNetwork.reset)
+    setup.network.do(FaultyNetwork.thaw)
 
 
 def _sleep(setup: Setup) -> None:
@@ -434,16 +425,16 @@ def network_faults(*lengths_s: float) -> list[Fault]:
     """The network's own, each as long as said."""
     found = [
         Fault(name="streams closed by a load balancer",
-              begin=lambda setup: setup.loop.call(setup.network.reset)),
+              begin=lambda setup: setup.network.do(FaultyNetwork.reset)),
         Fault(name="half-open streams: their other end is gone",
-              begin=lambda setup: setup.loop.call(setup.network.half_open)),
+              begin=lambda setup: setup.network.do(FaultyNetwork.half_open)),
     ]  # fmt: skip
     for length_s in lengths_s:
         text = f"{length_s:g} s"
         found += [
             Fault(name=f"frozen {text}", begin=_freeze, end=_thaw, lasts_s=length_s),
-            Fault(name=f"cut {text}", begin=lambda s: s.loop.call(s.network.cut),
-                  end=lambda s: s.loop.call(s.network.restore), lasts_s=length_s),
+            Fault(name=f"cut {text}", begin=lambda s: s.network.do(FaultyNetwork.cut),
+                  end=lambda s: s.network.do(FaultyNetwork.restore), lasts_s=length_s),
             Fault(name=f"another address after {text}", begin=_freeze, end=_moved,
                   lasts_s=length_s),
         ]  # fmt: skip
@@ -455,11 +446,11 @@ def other_faults(length_s: float) -> list[Fault]:
     text = f"{length_s:g} s"
     return [
         Fault(name=f"0.3 s later each way, {text}", lasts_s=length_s,
-              begin=lambda s: s.loop.call(lambda: s.network.delay(0.3)),
-              end=lambda s: s.loop.call(lambda: s.network.delay(0.0))),
+              begin=lambda s: s.network.do(FaultyNetwork.delay, 0.3),
+              end=lambda s: s.network.do(FaultyNetwork.delay, 0.0)),
         Fault(name=f"32 KiB/s each way, {text}", lasts_s=length_s,
-              begin=lambda s: s.loop.call(lambda: s.network.slow(32 * 1024)),
-              end=lambda s: s.loop.call(lambda: s.network.slow(0))),
+              begin=lambda s: s.network.do(FaultyNetwork.slow, 32 * 1024),
+              end=lambda s: s.network.do(FaultyNetwork.slow, 0)),
         Fault(name=f"30 % of packets dropped, {text}", begin=some[0], end=some[1],
               lasts_s=length_s),
         Fault(name=f"all packets dropped, {text}", begin=all_of_them[0], end=all_of_them[1],

@@ -8,12 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from fakes.netfault import FaultyNetwork
-
 from . import chaos
-from .conftest import Node, Towline
+from .conftest import Node
 from .test_guard import guard_runs
-from .ways import Loop
+from .ways import Network
 
 INTO = os.environ.get("TOWLINE_CHAOS")
 # Of the laptop: longer than `giveBackAfter`.
@@ -37,17 +35,10 @@ def nothing_lost(rows: list[chaos.Row]) -> None:
     INTO is not None,
     reason="the long form has it all",
 )
-def test_a_short_form_of_it_loses_nothing(
-    node: Node,
-    namespace: str,
-    towline: Towline,
-    loop: Loop,
-    network: FaultyNetwork,
-    tmp_path: Path,
-) -> None:
+def test_a_short_form_of_it_loses_nothing(node: Node, namespace: str, network: Network) -> None:
     faults = chaos.network_faults(4.0) + chaos.other_faults(4.0)
     loads = [chaos.Requests(), chaos.Transfers(20, over_s=40.0), chaos.Typing()]
-    with chaos.session_over_a_bad_network(node, towline, loop, network, tmp_path) as setup:
+    with chaos.session_over_a_bad_network(node, network) as setup:
         nothing_lost(chaos.run(setup, faults, loads))
         rows = chaos.run(setup, [chaos.POD_DELETED], [chaos.Idle()])
         assert rows[0].restarted == 0 and rows[0].healed_s
@@ -55,32 +46,18 @@ def test_a_short_form_of_it_loses_nothing(
 
 @pytest.mark.skipif(INTO is not None, reason="the long form has a longer one")
 def test_a_sleep_in_which_the_original_answers_leaves_open_connections_intact(
-    node: Node,
-    namespace: str,
-    towline: Towline,
-    loop: Loop,
-    network: FaultyNetwork,
-    tmp_path: Path,
+    node: Node, namespace: str, network: Network
 ) -> None:
     """Everything of the laptop's stopped, its network frozen, and its connections dead after."""
     loads = [chaos.Requests(2), chaos.Requests(2, through_forward=True)]
-    with chaos.session_over_a_bad_network(
-        node, towline, loop, network, tmp_path, giveBackAfter="6s"
-    ) as setup:
+    with chaos.session_over_a_bad_network(node, network, giveBackAfter="6s") as setup:
         guard_runs(node, namespace, setup.session.id)
         nothing_lost(chaos.run(setup, [chaos.long_sleep(30.0)], loads))
         assert not setup.count("pod-replaced"), "the same line"
 
 
 @pytest.mark.skipif(INTO is None, reason="make chaos")
-def test_all_of_it(
-    node: Node,
-    namespace: str,
-    towline: Towline,
-    loop: Loop,
-    network: FaultyNetwork,
-    tmp_path: Path,
-) -> None:
+def test_all_of_it(node: Node, namespace: str, network: Network) -> None:
     assert INTO is not None
     began, before = time.time(), chaos.machine()
     faults = chaos.network_faults(*LENGTHS_S) + chaos.other_faults(5.0)
@@ -93,9 +70,7 @@ def test_all_of_it(
         """In one session; a fault that is not healed ends it, and the next one has another."""
         found: list[chaos.Row] = []
         while left := faults[len(found) :]:
-            folder = tmp_path / f"{len(rows)}-{len(found)}-{left[0].breaks}"
-            folder.mkdir()
-            with chaos.session_over_a_bad_network(node, towline, loop, network, folder) as setup:
+            with chaos.session_over_a_bad_network(node, network) as setup:
                 ran = chaos.run(setup, left, [load], repeated=TIMES)
             found += [row for row in ran if row.times]
         return found

@@ -14,7 +14,7 @@ from fakes.netfault import FaultyNetwork
 
 from .conftest import HERE, Node, Session, Towline, wait_until
 from .test_guard import guard_runs
-from .ways import ACCOUNT, Loop, kubeconfig_over, through
+from .ways import ACCOUNT, Network, through
 
 pytestmark = pytest.mark.usefixtures("unchanged")
 # Renewed ten seconds before its end, so every few seconds.
@@ -53,18 +53,13 @@ def by_plugin(config: dict[str, Any], folder: Path) -> None:
 
 
 def test_they_are_renewed_unnoticed_and_waited_for_where_they_cannot_be(
-    node: Node,
-    namespace: str,
-    towline: Towline,
-    loop: Loop,
-    network: FaultyNetwork,
-    tmp_path: Path,
+    node: Node, namespace: str, towline: Towline, network: Network, tmp_path: Path
 ) -> None:
     """A login that was over when the network came back ended the session."""
-    config = kubeconfig_over(network, node)
+    config = network.kubeconfig
     by_plugin(config, tmp_path)
     asked, refuse = tmp_path / "asked", tmp_path / "refuse"
-    person = through(towline, config, tmp_path)
+    person = through(towline, config)
     person.manifest("giveBackAfter: 16s\n" + (towline.folder / "towline.yml").read_text())
     session = person.up("frontend").serving()
     guard_runs(node, namespace, session.id)
@@ -73,7 +68,7 @@ def test_they_are_renewed_unnoticed_and_waited_for_where_they_cannot_be(
     assert "the credentials" not in str(session.events)
 
     refuse.touch()
-    loop.call(network.reset)
+    network.do(FaultyNetwork.reset)
     session.event("warned", text=TOLD, within_s=60)
     session.event("network-lost")
     refuse.unlink()
@@ -81,26 +76,20 @@ def test_they_are_renewed_unnoticed_and_waited_for_where_they_cannot_be(
 
 
 def test_what_a_login_writes_into_the_kubeconfig_is_taken_up(
-    node: Node,
-    namespace: str,
-    towline: Towline,
-    loop: Loop,
-    network: FaultyNetwork,
-    token: str,
-    tmp_path: Path,
+    node: Node, namespace: str, towline: Towline, network: Network, token: str
 ) -> None:
     """A token in the kubeconfig, as `oc login` leaves one, took the session along at its end."""
-    config = kubeconfig_over(network, node)
+    config = network.kubeconfig
     config["users"][0]["user"] = {"token": token_until_its_secret_goes(node, namespace)}
-    person = through(towline, config, tmp_path)
+    person = through(towline, config)
     session = person.up("frontend").serving()
     guard_runs(node, namespace, session.id)
     node.kubectl("-n", namespace, "delete", "secret", LOGIN)
     session.event("warned", text=TOLD_OF_A_TOKEN.format(config["current-context"]))
-    loop.call(network.reset)
+    network.do(FaultyNetwork.reset)
     session.event("network-lost")
     config["users"][0]["user"] = {"token": token}
-    through(towline, config, tmp_path)
+    through(towline, config)
     goes_on(node, namespace, session)
 
 

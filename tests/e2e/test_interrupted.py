@@ -13,7 +13,7 @@ import pytest
 from fakes.badserver import Asked, BadServer, Breaks, Fault
 
 from .conftest import Node, Session, Towline, dump, free_port, page_server, wait_until
-from .ways import Loop, served, through_server
+from .ways import Loop, through_server
 
 pytestmark = pytest.mark.timeout(900)
 # More than there are: the last run is not interrupted at all.
@@ -56,8 +56,7 @@ def test_killed_at_any_write_the_next_command_leads_back(
     original: str,
 ) -> None:  # fmt: skip
     before = dump(node, namespace)
-    with served(loop, node, BadServer) as bad:
-        person = through_server(bad, towline, node, token, tmp_path)
+    with through_server(BadServer, towline, token=token, loop=loop) as (bad, person):
         elsewhere = Towline(tmp_path / "elsewhere", tmp_path, towline.kubeconfig, namespace)
         interrupted = []
         for number in range(1, WRITES_AT_MOST, EVERY):

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 import yaml
@@ -26,7 +25,7 @@ from .shapes import PYTHON_IMAGE, pod_spec, service, workload
 from .test_guard import guard_runs, guarded, spec_replicas
 from .test_network import REFUSED, GoesAway
 from .test_shapes import given_back, start
-from .ways import Loop, over, served, through_server
+from .ways import Loop, Network, through_server
 
 unchanged = pytest.mark.usefixtures("unchanged")
 SESSION = "towline.dev/session"
@@ -60,21 +59,16 @@ def sleeping(node: Node, namespace: str, session: Session) -> Iterator[None]:
 
 @unchanged
 def test_one_that_sleeps_for_longer_takes_over_anew_below_the_same_process(
-    node: Node,
-    namespace: str,
-    towline: Towline,
-    loop: Loop,
-    network: FaultyNetwork,
-    tmp_path: Path,
+    node: Node, namespace: str, towline: Towline, network: Network
 ) -> None:
-    session = guarded(over(network, towline, node, tmp_path), keep_s=12)
+    session = guarded(network.person, keep_s=12)
     pid = session.event("command-started")["pid"]
     with sleeping(node, namespace, session):
-        loop.call(network.freeze)
+        network.do(FaultyNetwork.freeze)
         wait_until("the original", lambda: spec_replicas(node, namespace) == 2)
     # The Wi-Fi comes back a moment after the laptop, and its old connections do not.
-    loop.call(network.reset)
-    loop.call(network.thaw)
+    network.do(FaultyNetwork.reset)
+    network.do(FaultyNetwork.thaw)
     told = session.event("taking-anew")
     assert told["reason"] == "this laptop was away for longer than keepFor (12 s)"
     again = session.event("taken-anew")["session"]
@@ -97,11 +91,10 @@ def test_one_that_sleeps_for_longer_takes_over_anew_below_the_same_process(
 @unchanged
 @pytest.mark.parametrize("at", [("POST", "/configmaps"), ("POST", "/secrets")])
 def test_an_api_server_that_goes_away_once_more_while_it_takes_over_anew_is_waited_for(
-    node: Node, namespace: str, towline: Towline, token: str, loop: Loop, tmp_path: Path,
-    at: tuple[str, str],
+    node: Node, namespace: str, towline: Towline, token: str, loop: Loop, at: tuple[str, str]
 ) -> None:  # fmt: skip
-    with served(loop, node, BadServer) as bad:
-        session = guarded(through_server(bad, towline, node, token, tmp_path), keep_s=12)
+    with through_server(BadServer, towline, token=token, loop=loop) as (bad, person):
+        session = guarded(person, keep_s=12)
         with sleeping(node, namespace, session):
             bad.decide = away = GoesAway(*at)
         session.event("taken-anew")

@@ -16,7 +16,7 @@ import pytest
 from fakes.netfault import FaultyNetwork
 
 from .conftest import TOWLINE, Node, Towline, wait_until
-from .ways import Loop, kubeconfig, through
+from .ways import Network, kubeconfig, through
 
 pytestmark = pytest.mark.usefixtures("unchanged")
 KEEP_S = 15
@@ -29,29 +29,19 @@ class Away:
     """A session on its straight way, and a network that only other commands go through."""
 
     person: Towline
-    network: FaultyNetwork
-    loop: Loop
-
-    def cut(self) -> None:
-        self.loop.call(self.network.cut)
-
-    def freeze(self) -> None:
-        self.loop.call(self.network.freeze)
+    network: Network
 
     def begin(self, *, keep_for_s: int) -> None:
         text = (self.person.folder / "towline.yml").read_text()
         self.person.manifest(f"keepFor: {keep_for_s}s\ngiveBackAfter: 5s\n{text}")
         path = Path(self.person.kubeconfig)
-        straight = path.read_text()
         self.person.up("frontend").serving()
-        config = json.loads(straight)
-        config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{self.network.port}"
-        path.write_text(json.dumps(config))
+        path.write_text(json.dumps(self.network.kubeconfig))
 
 
 @pytest.fixture
-def away(node: Node, towline: Towline, loop: Loop, network: FaultyNetwork, tmp_path: Path) -> Away:
-    return Away(through(towline, kubeconfig(node), tmp_path), network, loop)
+def away(towline: Towline, network: Network) -> Away:
+    return Away(through(towline, kubeconfig(towline)), network)
 
 
 class Exec:
@@ -107,7 +97,7 @@ def test_a_network_that_does_not_come_back_ends_it_after_keep_for(away: Away) ->
     away.begin(keep_for_s=KEEP_S)
     running = Exec(away.person, "sh", "-c", "echo on; sleep 600")
     running.until("on\n")
-    away.cut()
+    away.network.do(FaultyNetwork.cut)
     running.until(f"! connection lost: the command runs on, and is waited for {KEEP_S} s")
     assert running.end(within_s=KEEP_S + AT_ONCE_S) == 9
     said = running.said.decode()
@@ -117,7 +107,7 @@ def test_a_network_that_does_not_come_back_ends_it_after_keep_for(away: Away) ->
 
 def test_one_that_is_not_reached_from_the_start_says_so(away: Away) -> None:
     away.begin(keep_for_s=600)
-    away.cut()
+    away.network.do(FaultyNetwork.cut)
     for words in (["exec", "frontend", "--", "true"], ["env", "frontend"]):
         done = away.person.run(*words)
         if words[0] == "env":
@@ -142,7 +132,7 @@ def test_ctrl_c_ends_it_at_once(away: Away, how: str, terminal: bool) -> None:
     away.begin(keep_for_s=600)
     running = Exec(away.person, "sh", "-c", "echo on; sleep 600", terminal=terminal)
     running.until("on")
-    away.cut() if how == "cut" else away.freeze()
+    away.network.do(FaultyNetwork.cut) if how == "cut" else away.network.do(FaultyNetwork.freeze)
     running.until("! connection lost")
     if terminal:
         running.type(b"\x03")
@@ -155,10 +145,10 @@ def test_one_that_comes_back_is_where_it_was(away: Away) -> None:
     away.begin(keep_for_s=600)
     running = Exec(away.person, "sh", "-c", "echo on; read line; echo got $line", terminal=True)
     running.until("on")
-    away.cut()
+    away.network.do(FaultyNetwork.cut)
     running.until("! connection lost")
     running.type(b"typed meanwhile\r")
-    away.loop.call(away.network.restore)
+    away.network.do(FaultyNetwork.restore)
     running.until("got typed meanwhile")
     assert running.end(within_s=AT_ONCE_S) == 0
     assert b"connection back after" in running.said

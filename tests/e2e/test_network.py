@@ -8,7 +8,6 @@ import json
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +21,7 @@ from . import chaos
 from .conftest import HERE, SANDBOX, Node, Towline, free_port, wait_until
 from .shapes import PYTHON_IMAGE, pod_spec, service
 from .test_guard import guard_runs
-from .ways import Loop, kubeconfig, over, served, through, through_server
+from .ways import Loop, Network, kubeconfig, through, through_server
 
 pytestmark = pytest.mark.usefixtures("unchanged")
 # As long as it takes to change trains; the line's own patience is `keepFor`.
@@ -38,13 +37,11 @@ def test_a_proxy_that_refuses_one_kind_of_upgrade(
     towline: Towline,
     token: str,
     loop: Loop,
-    tmp_path: Path,
     refused: str,
     used: str,
 ) -> None:
-    with served(loop, node, Gateway) as gateway:
+    with through_server(Gateway, towline, token=token, loop=loop) as (gateway, person):
         gateway.refused = {refused}
-        person = through_server(gateway, towline, node, token, tmp_path)
         session = person.up("frontend").serving()
         wait_until("the laptop", lambda: f"host: {HERE}" in node.ask(namespace, "frontend"))
         assert gateway.upgrades[-1] == used
@@ -58,13 +55,13 @@ def test_a_proxy_that_refuses_one_kind_of_upgrade(
 
 
 def test_a_proxy_that_goes_and_is_another_one_later_is_waited_for(
-    node: Node, namespace: str, towline: Towline, loop: Loop, tmp_path: Path
+    node: Node, namespace: str, towline: Towline, loop: Loop
 ) -> None:
     """As where a VPN comes with a proxy of its own, at the same address."""
-    config = kubeconfig(node)
+    config = kubeconfig(towline)
     with loop.running(ConnectProxy()) as first:
         config["clusters"][0]["cluster"]["proxy-url"] = f"http://127.0.0.1:{first.port}"
-        session = through(towline, config, tmp_path).up("frontend").serving()
+        session = through(towline, config).up("frontend").serving()
         assert first.asked
     session.event("network-lost")
     with loop.running(ConnectProxy(port=first.port)) as second:
@@ -75,19 +72,14 @@ def test_a_proxy_that_goes_and_is_another_one_later_is_waited_for(
 
 
 def test_a_load_balancer_that_closes_idle_streams_is_not_noticed(
-    node: Node,
-    namespace: str,
-    towline: Towline,
-    colleague: Towline,
-    loop: Loop,
-    network: FaultyNetwork,
-    tmp_path: Path,
+    node: Node, namespace: str, colleague: Towline, network: Network
 ) -> None:
     """The line is never idle; the watches are, and begin anew."""
-    network.limit(idle_s=3.0)
-    with chaos.session_over_a_bad_network(node, towline, loop, network, tmp_path) as setup:
-        before = network.connections
-        wait_until("watches begun anew", lambda: network.connections > before + 6, within_s=60)
+    network.do(FaultyNetwork.limit, idle_s=3.0)
+    with chaos.session_over_a_bad_network(node, network) as setup:
+        faulty = network.faulty
+        before = faulty.connections
+        wait_until("watches begun anew", lambda: faulty.connections > before + 6, within_s=60)
         assert not setup.count("network-lost")
         assert chaos.reached(setup)
         done = colleague.run("down", "frontend", "-n", namespace, "--end-other-session")
@@ -96,14 +88,14 @@ def test_a_load_balancer_that_closes_idle_streams_is_not_noticed(
 
 
 def test_a_load_balancer_that_closes_every_stream_after_a_while_loses_nothing(
-    node: Node, namespace: str, towline: Towline, loop: Loop, network: FaultyNetwork, tmp_path: Path
+    node: Node, network: Network
 ) -> None:
     loads = [chaos.Requests(), chaos.Transfers(20, over_s=12.0)]
-    with chaos.session_over_a_bad_network(node, towline, loop, network, tmp_path) as setup:
+    with chaos.session_over_a_bad_network(node, network) as setup:
         closing = chaos.Fault(
             name="every stream closed after 3 s",
-            begin=lambda setup: network.limit(lives_s=3.0),
-            end=lambda setup: network.limit(),
+            begin=lambda setup: network.do(FaultyNetwork.limit, lives_s=3.0),
+            end=lambda setup: network.do(FaultyNetwork.limit),
             lasts_s=12.0,
         )
         [row] = chaos.run(setup, [closing], loads)
@@ -162,12 +154,10 @@ REFUSED = 12
 
 @pytest.mark.parametrize("original", ["replace", "keep"])
 def test_an_api_server_that_goes_away_in_the_handover_is_waited_for(
-    node: Node, namespace: str, towline: Towline, token: str, loop: Loop, tmp_path: Path,
-    original: str,
+    node: Node, namespace: str, towline: Towline, token: str, loop: Loop, original: str
 ) -> None:  # fmt: skip
     """The session ended, with the line to the dev pod whole."""
-    with served(loop, node, BadServer) as bad:
-        person = through_server(bad, towline, node, token, tmp_path)
+    with through_server(BadServer, towline, token=token, loop=loop) as (bad, person):
         text = (towline.folder / "towline.yml").read_text()
         person.manifest(f"original: {original}\n{text}")
         bad.decide = away = GoesAway("PATCH", "/deployments/frontend")
@@ -221,19 +211,14 @@ def started(words: list[str]) -> subprocess.Popen[bytes]:
 
 
 def test_a_cut_of_20_s_loses_nothing_and_touches_no_process(
-    node: Node,
-    namespace: str,
-    towline: Towline,
-    loop: Loop,
-    network: FaultyNetwork,
-    tmp_path: Path,
+    node: Node, namespace: str, network: Network
 ) -> None:
     """One through `forward`, to the laptop, and one through `reverse`, from it."""
     node.apply(*peer(), namespace=namespace)
     try:
         wait = ["-n", namespace, "wait", "--for=condition=Ready", "pod/peer", "--timeout=60s"]
         node.kubectl(*wait)
-        person = over(network, towline, node, tmp_path)
+        person = network.person
         local, down_port = free_port(), free_port()
         here = {"mode": "hybrid", "reverse": [f"3000:{local}"], "forward": [f"{down_port}:peer:80"],
                 "command": [sys.executable, "-c", SERVER.replace("PORT", str(local))]}  # fmt: skip
@@ -248,13 +233,13 @@ def test_a_cut_of_20_s_loses_nothing_and_touches_no_process(
         upload = started(
             [*SANDBOX, "exec", "--name", node.name, "--", "curl", "-sS", "-m", "120", url]
         )
-        wait_until("the middle of both", lambda: network.carried_bytes > 6_000_000)
-        loop.call(network.cut)
+        wait_until("the middle of both", lambda: network.faulty.carried_bytes > 6_000_000)
+        network.do(FaultyNetwork.cut)
         session.event("network-lost", within_s=5)
         time.sleep(CUT_S)  # the length of the cut is what is tested
         assert download.poll() is None, "the connection waits"
         assert upload.poll() is None, "the connection waits"
-        loop.call(network.restore)
+        network.do(FaultyNetwork.restore)
         back = session.event("network-back", within_s=5)
         assert back["after_s"] >= CUT_S
         for transfer in (download, upload):

@@ -7,11 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fakes.netfault import FaultyNetwork
-
 from . import chaos, soak
-from .conftest import Node, Towline
-from .ways import Loop
+from .conftest import Node
+from .ways import Network
 
 INTO = os.environ.get("TOWLINE_SOAK")
 MINUTES = float(os.environ.get("TOWLINE_SOAK_MINUTES", "60" if INTO else "4"))
@@ -20,16 +18,9 @@ MEGABYTES = 1100
 pytestmark = [pytest.mark.usefixtures("unchanged"), pytest.mark.timeout(MINUTES * 60 + 400)]
 
 
-def test_nothing_grows_and_nothing_is_lost(
-    node: Node,
-    namespace: str,
-    towline: Towline,
-    loop: Loop,
-    network: FaultyNetwork,
-    tmp_path: Path,
-) -> None:
+def test_nothing_grows_and_nothing_is_lost(node: Node, network: Network) -> None:
     before = chaos.machine()
-    with chaos.session_over_a_bad_network(node, towline, loop, network, tmp_path) as setup:
+    with chaos.session_over_a_bad_network(node, network) as setup:
         result = soak.run(
             setup, minutes=MINUTES, megabytes=MEGABYTES, fault_every_s=60 if INTO else 20
         )

@@ -9,9 +9,9 @@ import ssl
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import pytest
@@ -72,21 +72,21 @@ def loop() -> Iterator[Loop]:
     made.close()
 
 
-def kubeconfig(node: Node) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(node.kubectl("config", "view", "--raw", "-o", "json"))
+def kubeconfig(towline: Towline) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(Path(towline.kubeconfig).read_text())
     return found
 
 
-def through(towline: Towline, config: dict[str, Any], folder: Path) -> Towline:
+def through(towline: Towline, config: dict[str, Any]) -> Towline:
     """`towline` with another kubeconfig."""
-    path = folder / "kubeconfig-through"
+    path = towline.home / "kubeconfig-through"
     path.write_text(json.dumps(config))
     return replace(towline, kubeconfig=str(path), sessions=towline.sessions)
 
 
-def endpoint(node: Node) -> tuple[str, int, ssl.SSLContext, str]:
+def endpoint(towline: Towline) -> tuple[str, int, ssl.SSLContext, str]:
     """The API server's host and port, and what its TLS is checked with."""
-    cluster = kubeconfig(node)["clusters"][0]["cluster"]
+    cluster = kubeconfig(towline)["clusters"][0]["cluster"]
     server = urlsplit(cluster["server"])
     authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
     assert server.hostname is not None and server.port is not None
@@ -95,42 +95,58 @@ def endpoint(node: Node) -> tuple[str, int, ssl.SSLContext, str]:
 
 
 @contextmanager
-def served(loop: Loop, node: Node, kind: Callable[..., AnyServer]) -> Iterator[AnyServer]:
-    """A server between the client and the API server, while the block runs."""
-    host, port, tls, name = endpoint(node)
-    with loop.running(kind(host, port, tls=tls, tls_name=name)) as made:
-        yield made
-
-
-def over(network: FaultyNetwork, towline: Towline, node: Node, folder: Path) -> Towline:
-    """`towline` whose way to the API server is the network."""
-    return through(towline, kubeconfig_over(network, node), folder)
-
-
-def kubeconfig_over(network: FaultyNetwork, node: Node) -> dict[str, Any]:
-    config = kubeconfig(node)
-    config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{network.port}"
-    return config
-
-
 def through_server(
-    server: Server, towline: Towline, node: Node, token: str, folder: Path
-) -> Towline:
-    """`towline` whose requests come to the server: in plain HTTP, and with a token."""
-    config = kubeconfig(node)
-    config["clusters"][0]["cluster"] = {"server": f"http://127.0.0.1:{server.port}"}
-    config["users"][0]["user"] = {"token": token}
-    return through(towline, config, folder)
+    kind: Callable[..., AnyServer], towline: Towline, *, token: str, loop: Loop
+) -> Iterator[tuple[AnyServer, Towline]]:
+    """A server, and a `towline` whose requests come to it: in plain HTTP, and with a token."""
+    host, port, tls, name = endpoint(towline)
+    with loop.running(kind(host, port, tls=tls, tls_name=name)) as made:
+        config = kubeconfig(towline)
+        config["clusters"][0]["cluster"] = {"server": f"http://127.0.0.1:{made.port}"}
+        config["users"][0]["user"] = {"token": token}
+        yield made, through(towline, config)
+
+
+Given = ParamSpec("Given")
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A way to the API server that can be made bad, from a test's own thread."""
+
+    faulty: FaultyNetwork
+    loop: Loop
+    towline: Towline
+
+    def do(
+        self,
+        what: Callable[Concatenate[FaultyNetwork, Given], None],
+        *args: Given.args,
+        **settings: Given.kwargs,
+    ) -> None:
+        """One of FaultyNetwork's functions, done when this returns."""
+        self.loop.call(lambda: what(self.faulty, *args, **settings))
+
+    @property
+    def kubeconfig(self) -> dict[str, Any]:
+        """That leads over it."""
+        config = kubeconfig(self.towline)
+        config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{self.faulty.port}"
+        return config
+
+    @property
+    def person(self) -> Towline:
+        """The test's `towline`, whose way it is."""
+        return through(self.towline, self.kubeconfig)
 
 
 @pytest.fixture
-def network(node: Node, loop: Loop) -> Iterator[FaultyNetwork]:
-    """A network to the API server that can be made bad."""
-    host, port, _, _ = endpoint(node)
-    made = FaultyNetwork(host, port)
-    loop.run(made.open())
-    yield made
-    loop.run(made.close())
+def network(towline: Towline, loop: Loop) -> Iterator[Network]:
+    host, port, _, _ = endpoint(towline)
+    faulty = FaultyNetwork(host, port)
+    loop.run(faulty.open())
+    yield Network(faulty, loop, towline)
+    loop.run(faulty.close())
 
 
 # Who the token is of.
