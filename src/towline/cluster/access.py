@@ -110,11 +110,11 @@ class Access:
             `error`; of credentials that were good before, a CredentialsEnded.
         """
         self.forget()
-        return self._ended(error, hint="log in again: the kubeconfig is read anew")
-
-    def _ended(self, error: ClusterError, *, hint: str | None) -> ClusterError:
         if not self._were_accepted:
             return error
+        return self._ended(error, hint="log in again: the kubeconfig is read anew")
+
+    def _ended(self, error: ClusterError, *, hint: str | None) -> CredentialsEnded:
         # On a laptop that wakes up the plugin's own network, or a login, comes later.
         is_first = self._failed is None
         ended = CredentialsEnded(error.message, hint=hint)
@@ -145,6 +145,8 @@ class Access:
         try:
             return await self._obtain(self._user)
         except ClusterError as error:
+            if not self._were_accepted:
+                raise
             raise self._ended(error, hint=error.hint) from error
 
     async def _obtain(self, user: User) -> _Credential:
