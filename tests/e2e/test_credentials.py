@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from fakes.netfault import FaultyNetwork
 
 from .conftest import HERE, Node, Session, Towline, wait_until
 from .test_guard import guard_runs
-from .ways import ACCOUNT, Network, through
+from .ways import ACCOUNT, Network, kubeconfig, through
 
 pytestmark = pytest.mark.usefixtures("unchanged")
 # Renewed ten seconds before its end, so every few seconds.
@@ -76,15 +77,15 @@ def test_they_are_renewed_unnoticed_and_waited_for_where_they_cannot_be(
 
 
 def test_what_a_login_writes_into_the_kubeconfig_is_taken_up(
-    node: Node, namespace: str, towline: Towline, network: Network, token: str
+    node: Node, namespace: str, towline: Towline, network: Network, token: str, short_token: str
 ) -> None:
     """A token in the kubeconfig, as `oc login` leaves one, took the session along at its end."""
     config = network.kubeconfig
-    config["users"][0]["user"] = {"token": token_until_its_secret_goes(node, namespace)}
+    config["users"][0]["user"] = {"token": short_token}
     person = through(towline, config)
     session = person.up("frontend").serving()
     guard_runs(node, namespace, session.id)
-    node.kubectl("-n", namespace, "delete", "secret", LOGIN)
+    revoke(node, namespace)
     session.event("warned", text=TOLD_OF_A_TOKEN.format(config["current-context"]))
     network.do(FaultyNetwork.reset)
     session.event("network-lost")
@@ -93,14 +94,42 @@ def test_what_a_login_writes_into_the_kubeconfig_is_taken_up(
     goes_on(node, namespace, session)
 
 
+def test_who_ends_the_session_after_their_login_has_ended_is_told_who_gives_back(
+    node: Node, namespace: str, towline: Towline, short_token: str
+) -> None:
+    config = kubeconfig(towline)
+    config["users"][0]["user"] = {"token": short_token}
+    person = through(towline, config)
+    person.manifest("giveBackAfter: 6s\n" + (towline.folder / "towline.yml").read_text())
+    session = person.up("frontend").serving()
+    guard_runs(node, namespace, session.id)
+    revoke(node, namespace)
+    session.event("warned", text=TOLD_OF_A_TOKEN.format(config["current-context"]))
+    assert session.end() == 1
+    message, hint = session.errors
+    assert message.startswith("towline: the cluster could not be given back: context 'sandbox-")
+    down = f"towline down frontend -n {namespace}"
+    assert hint == f"  → after a new login {down} does it, or the guard in 6 s\n"
+    wait_until("the original", lambda: "host: frontend-" in node.ask(namespace, "frontend"))
+    done = towline.run("down", "frontend", "-n", namespace)
+    assert done.returncode == 0, done.stderr
+
+
 LOGIN = "login"
 
 
-def token_until_its_secret_goes(node: Node, namespace: str) -> str:
-    """A token of the same account as `token`; revoked within 10 s, the API server's cache."""
+@pytest.fixture
+def short_token(node: Node, namespace: str, token: str) -> Iterator[str]:
+    """A token of the same account as `token`, until `revoke`."""
     node.kubectl("-n", namespace, "create", "secret", "generic", LOGIN)
     bound = ["--bound-object-kind=Secret", f"--bound-object-name={LOGIN}"]
-    return node.kubectl("-n", namespace, "create", "token", ACCOUNT, *bound).strip()
+    yield node.kubectl("-n", namespace, "create", "token", ACCOUNT, *bound).strip()
+    revoke(node, namespace)
+
+
+def revoke(node: Node, namespace: str) -> None:
+    """In force after up to 10 s, for which the API server trusts a token that it has seen."""
+    node.kubectl("-n", namespace, "delete", "secret", LOGIN, "--ignore-not-found")
 
 
 def goes_on(node: Node, namespace: str, session: Session) -> None:

@@ -23,7 +23,7 @@ from towline.cluster.pods import (
     service_only_at,
 )
 from towline.cluster.watch import patiently, until
-from towline.errors import ClusterError, ConnectionLost, TowlineError
+from towline.errors import ClusterError, ConnectionLost, CredentialsEnded, TowlineError
 from towline.manifest.model import Entry, Handover, Original, Settings
 from towline.payload.pieces import Piece
 from towline.plan.model import Owner, Plan
@@ -99,6 +99,9 @@ async def applied(
             yield takeover
     finally:
         requests.restoring()
+        does_it = f"towline down {record.entry} -n {api.namespace} does it"
+        if takeover.guard.is_posted:
+            does_it += f", or the guard in {settings.give_back_after_s:g} s"
 
         async def undo(*, wait: bool) -> str:
             return await _restore(
@@ -108,12 +111,14 @@ async def applied(
         try:
             text = await _undone(undo, requests=requests)
         except asyncio.CancelledError:
-            command = f"towline down {record.entry} -n {api.namespace}"
-            text = f"the cluster is not given back yet: {command} does it"
-            if takeover.guard.is_posted:
-                text += f", or the guard in {settings.give_back_after_s:g} s"
-            events(Warned(text=text))
+            events(Warned(text=f"the cluster is not given back yet: {does_it}"))
             raise
+        except ClusterError as error:
+            is_login = isinstance(error, CredentialsEnded)
+            when = "after a new login" if is_login else "when it can be reached"
+            raise TowlineError(
+                f"the cluster could not be given back: {error.message}", hint=f"{when} {does_it}"
+            ) from error
         events(Restored(text=text, seconds=requests.restoring()))
 
 
@@ -260,19 +265,13 @@ async def _undone(undo: Callable[..., Coroutine[None, None, str]], *, requests: 
 async def _restore(
     api: Api, record: Record, *, ready_timeout_s: float, wait: bool, events: Events
 ) -> str:
-    try:
-        stands = await apply.restore(
-            api,
-            record,
-            report=lambda text: events(Warned(text=text)),
-            ready_timeout_s=ready_timeout_s,
-            wait=wait,
-        )
-    except ClusterError as error:
-        raise TowlineError(
-            f"the cluster could not be given back: {error.message}",
-            hint=f"when it can be reached: towline down {record.entry} -n {api.namespace}",
-        ) from error
+    stands = await apply.restore(
+        api,
+        record,
+        report=lambda text: events(Warned(text=text)),
+        ready_timeout_s=ready_timeout_s,
+        wait=wait,
+    )
     await tell_restored(api, record)
     return stands
 
