@@ -11,6 +11,8 @@ export GOTOOLCHAIN := go$(GO_VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 FUZZ_TIME ?= 60s
+# Each has a cluster of its own. Most tests wait for what they broke, so two cores carry two.
+WORKERS ?= 2
 NODE_TOOLS := $(SETUP)/node-tools/node_modules/.bin
 
 # Before 1.21 (Debian 12 has 1.19) Go cannot fetch another: then PyPI's, in .venv.
@@ -105,7 +107,9 @@ check: setup ## Lint, types, layers, unit tests: under a minute when warm
 
 test: shells ssh check qemu sandbox-programs $(SETUP)/node $(SETUP)/petclinic ## Every test, on a real API server and a whole node too
 	$(MAKE) fuzz-agent FUZZ_TIME=3s
-	$(BIN)/pytest tests/package tests/agent tests/api tests/sandbox tests/e2e
+	$(BIN)/pytest -m alone tests/e2e
+	$(BIN)/pytest -m 'not alone' -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
+	  tests/e2e tests/sandbox tests/api tests/agent tests/package
 
 # On a cluster of one's own the sandbox, which needs Linux and root, is not needed.
 demo: setup $(if $(TOWLINE_CONTEXT),,sandbox-programs) $(SETUP)/node ## The main job on a real cluster, told step by step

@@ -16,12 +16,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from tests.afterwards import afterwards
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SHOP = CHECKOUT / "samples/shop"
@@ -124,17 +125,15 @@ class Running:
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     given = os.environ.get("TOWLINE_TEST_SANDBOX")
     name = given or f"e2e-{os.getpid()}"
-    try:
+    with ExitStack() as stack:
         if not given:
+            stack.enter_context(afterwards(*SANDBOX, "down", "--name", name))
             subprocess.run([*SANDBOX, "up", "--name", name], check=True, timeout=300)
         load = [*SANDBOX, "image", str(SHOP), "--load", "--name", name]
         subprocess.run(load, check=True, timeout=300, stdout=subprocess.DEVNULL)
         words = [*SANDBOX, "kubeconfig", "--name", name]
         path = subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
         yield Node(name, path)
-    finally:
-        if not given:
-            subprocess.run([*SANDBOX, "down", "--name", name], check=False, timeout=120)
 
 
 def deploy(node: Node, namespace: str) -> None:
@@ -329,15 +328,15 @@ def asked_all_the_time(node: Node, namespace: str, service: str, answers: Path) 
     """Ask a Service's /healthz 20 times a second, by a new connection each time."""
     name, _, port = service.partition(":")
     url = f"http://{name}.{namespace}.svc.cluster.local:{port or 80}/healthz"
-    script = f"while :; do curl -sS -m 10 {url} || echo FAILED; echo; sleep 0.05; done"
+    # What ends `nsenter` ends nothing of what it has started in there.
+    script = (
+        "exec 3<&0; (cat <&3; kill $$) & "
+        f"while :; do curl -sS -m 10 {url} || echo FAILED; echo; sleep 0.05; done"
+    )
     words = [*SANDBOX, "exec", "--name", node.name, "--", "sh", "-c", script]
-    with answers.open("w") as file:
-        asking = subprocess.Popen(words, stdout=file, stderr=subprocess.STDOUT)
-        try:
-            yield
-        finally:
-            asking.terminate()
-            asking.wait()
+    pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with answers.open("w") as file, subprocess.Popen(words, stdout=file, **pipes):
+        yield
 
 
 @pytest.fixture

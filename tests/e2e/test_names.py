@@ -143,6 +143,7 @@ def test_a_host_of_the_laptops_own_is_the_clusters_in_the_process_only(
     assert hosts.read_text().endswith("10.9.9.9 later.lan\n"), "and nothing of ours gets out"
 
 
+@pytest.mark.alone
 def test_ports_that_the_laptop_needs_are_left_to_it(towline: Towline) -> None:
     """The process's own, and one that another program has on all addresses."""
     manifest = MANIFEST.replace(f"3000:{PORT}", "3000:8000")
@@ -168,6 +169,7 @@ def test_ports_that_the_laptop_needs_are_left_to_it(towline: Towline) -> None:
         assert towline.run("run", "--", "python3", "-c", script).stdout == "listens\n"
 
 
+@pytest.mark.alone
 def test_two_sessions_on_one_laptop_leave_each_other_their_ports(
     towline: Towline, namespace: str
 ) -> None:

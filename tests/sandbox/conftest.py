@@ -8,11 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from tests.afterwards import afterwards
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PROGRAM = CHECKOUT / "sandbox"
@@ -40,7 +42,7 @@ class Host:
     ) -> subprocess.CompletedProcess[bytes]:
         done = subprocess.run(
             [sys.executable, str(PROGRAM), *arguments],
-            env={**os.environ, "XDG_STATE_HOME": str(self.state_home)},
+            env=self.environ,
             input=input,
             stdin=subprocess.DEVNULL if input is None else None,
             capture_output=True,
@@ -53,6 +55,14 @@ class Host:
                 f"{done.stdout.decode()}\n{done.stderr.decode()}"
             )
         return done
+
+    @property
+    def environ(self) -> dict[str, str]:
+        return {**os.environ, "XDG_STATE_HOME": str(self.state_home)}
+
+    def down_afterwards(self, name: str) -> AbstractContextManager[None]:
+        words = [sys.executable, str(PROGRAM), "down", "--name", name]
+        return afterwards(*words, env=self.environ)
 
     def up(self, name: str) -> Sandbox:
         said = self.run("up", "--name", name, "-o", "json")
@@ -108,7 +118,5 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
 @pytest.fixture(scope="session")
 def sandbox(host: Host) -> Iterator[Sandbox]:
     name = f"test-{os.getpid()}"
-    try:
+    with host.down_afterwards(name):
         yield host.up(name)
-    finally:
-        host.run("down", "--name", name)

@@ -19,10 +19,8 @@ from .conftest import CHECKOUT, PROGRAM, Host, Sandbox, eventually
 @pytest.fixture
 def second(host: Host) -> Iterator[Sandbox]:
     name = f"second-{os.getpid()}"
-    try:
+    with host.down_afterwards(name):
         yield host.up(name)
-    finally:
-        host.run("down", "--name", name)
 
 
 def test_killed_first_process_leaves_nothing_and_up_starts_anew(
@@ -65,7 +63,7 @@ def test_down_clears_up_after_a_kill_in_mid_start(host: Host) -> None:
     name = f"half-{os.getpid()}"
     starting = subprocess.Popen(
         [sys.executable, str(PROGRAM), "up", "--name", name],
-        env={**os.environ, "XDG_STATE_HOME": str(host.state_home)},
+        env=host.environ,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
