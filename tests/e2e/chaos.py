@@ -23,11 +23,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from fakes.badserver import BadServer, Says, Slow
 from fakes.netfault import FaultyNetwork
 
 from .conftest import SANDBOX, TOWLINE, Node, Session, Towline, free_port, wait_until
+from .pods import deleted, drained, evicted, killed, pod_of
 from .shapes import PYTHON_IMAGE, pod_spec, service
-from .ways import Network
+from .ways import Loop, Network
 
 _API_PORT = 6443
 _PIECE = bytes(range(256)) * 256
@@ -86,7 +88,7 @@ print(json.dumps(count))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """A session over a bad network, and what surrounds it.
+    """A session that is to suffer, and what surrounds it.
 
     Attributes:
         forward: the local port that leads to the pod `chaos-peer`.
@@ -96,7 +98,6 @@ class Setup:
     node: Node
     towline: Towline
     session: Session
-    network: Network
     forward: int
     address: str
 
@@ -108,9 +109,8 @@ class Setup:
 
 
 @contextmanager
-def session_over_a_bad_network(node: Node, network: Network, **settings: str) -> Iterator[Setup]:
+def session_of(person: Towline, node: Node, **settings: str) -> Iterator[Setup]:
     """Begin one on `frontend`, with these settings in its manifest, and end it."""
-    person = network.person
     namespace = person.namespace
     spec = pod_spec(PYTHON_IMAGE, command=["python3", "-c", _SERVER, "8080"])
     peer = {"apiVersion": "v1", "kind": "Pod", "spec": spec,
@@ -141,7 +141,6 @@ def session_over_a_bad_network(node: Node, network: Network, **settings: str) ->
                 node=node,
                 towline=person,
                 session=session,
-                network=network,
                 forward=forward,
                 address=address,
             )
@@ -332,29 +331,25 @@ class Fault:
     given_back: bool = False
 
 
-def _freeze(setup: Setup) -> None:
-    setup.network.do(FaultyNetwork.freeze)
+def _moved(network: Network) -> None:
+    network.do(FaultyNetwork.reset)
+    network.do(FaultyNetwork.thaw)
 
 
-def _thaw(setup: Setup) -> None:
-    setup.network.do(FaultyNetwork.thaw)
-
-
-def _moved(setup: Setup) -> None:
-    setup.network.do(FaultyNetwork.reset)
-    setup.network.do(FaultyNetwork.thaw)
-
-
-def _sleep(setup: Setup) -> None:
+def _sleep(network: Network, length_s: float, *, given_back: bool = False) -> Fault:
     """The whole of the laptop's side: the client, its helper and the process."""
-    _freeze(setup)
-    signal_all(setup.session, signal.SIGSTOP)
 
+    def begin(setup: Setup) -> None:
+        network.do(FaultyNetwork.freeze)
+        signal_all(setup.session, signal.SIGSTOP)
 
-def _wake(setup: Setup) -> None:
-    signal_all(setup.session, signal.SIGCONT)
-    # The Wi-Fi comes back a moment after the laptop, and its old connections do not.
-    _moved(setup)
+    def end(setup: Setup) -> None:
+        signal_all(setup.session, signal.SIGCONT)
+        # The Wi-Fi comes back a moment after the laptop, and its old connections do not.
+        _moved(network)
+
+    return Fault(name=f"the laptop sleeps {length_s:g} s", begin=begin, end=end,
+                 lasts_s=length_s, given_back=given_back)  # fmt: skip
 
 
 def signal_all(session: Session, number: signal.Signals) -> None:
@@ -413,62 +408,90 @@ while not found:
     return begin
 
 
-def _delete_pod(setup: Setup) -> None:
-    namespace = setup.towline.namespace
-    labels = f"towline.dev/session={setup.session.id}"
-    words = ["-n", namespace, "delete", "pod", "-l", labels, "--wait=false", "--grace-period=0",
-             "--force"]  # fmt: skip
-    setup.node.kubectl(*words)
-
-
-def network_faults(*lengths_s: float) -> list[Fault]:
+def network_faults(network: Network, *lengths_s: float) -> list[Fault]:
     """The network's own, each as long as said."""
     found = [
         Fault(name="streams closed by a load balancer",
-              begin=lambda setup: setup.network.do(FaultyNetwork.reset)),
+              begin=lambda _: network.do(FaultyNetwork.reset)),
         Fault(name="half-open streams: their other end is gone",
-              begin=lambda setup: setup.network.do(FaultyNetwork.half_open)),
+              begin=lambda _: network.do(FaultyNetwork.half_open)),
     ]  # fmt: skip
     for length_s in lengths_s:
         text = f"{length_s:g} s"
         found += [
-            Fault(name=f"frozen {text}", begin=_freeze, end=_thaw, lasts_s=length_s),
-            Fault(name=f"cut {text}", begin=lambda s: s.network.do(FaultyNetwork.cut),
-                  end=lambda s: s.network.do(FaultyNetwork.restore), lasts_s=length_s),
-            Fault(name=f"another address after {text}", begin=_freeze, end=_moved,
-                  lasts_s=length_s),
+            Fault(name=f"frozen {text}", begin=lambda _: network.do(FaultyNetwork.freeze),
+                  end=lambda _: network.do(FaultyNetwork.thaw), lasts_s=length_s),
+            Fault(name=f"cut {text}", begin=lambda _: network.do(FaultyNetwork.cut),
+                  end=lambda _: network.do(FaultyNetwork.restore), lasts_s=length_s),
+            Fault(name=f"another address after {text}",
+                  begin=lambda _: network.do(FaultyNetwork.freeze),
+                  end=lambda _: _moved(network), lasts_s=length_s),
         ]  # fmt: skip
     return found
 
 
-def other_faults(length_s: float) -> list[Fault]:
+def other_faults(network: Network, length_s: float) -> list[Fault]:
     some, all_of_them = _drops(0.3), _drops(1.0)
     text = f"{length_s:g} s"
     return [
         Fault(name=f"0.3 s later each way, {text}", lasts_s=length_s,
-              begin=lambda s: s.network.do(FaultyNetwork.delay, 0.3),
-              end=lambda s: s.network.do(FaultyNetwork.delay, 0.0)),
+              begin=lambda _: network.do(FaultyNetwork.delay, 0.3),
+              end=lambda _: network.do(FaultyNetwork.delay, 0.0)),
         Fault(name=f"32 KiB/s each way, {text}", lasts_s=length_s,
-              begin=lambda s: s.network.do(FaultyNetwork.slow, 32 * 1024),
-              end=lambda s: s.network.do(FaultyNetwork.slow, 0)),
+              begin=lambda _: network.do(FaultyNetwork.slow, 32 * 1024),
+              end=lambda _: network.do(FaultyNetwork.slow, 0)),
         Fault(name=f"30 % of packets dropped, {text}", begin=some[0], end=some[1],
               lasts_s=length_s),
         Fault(name=f"all packets dropped, {text}", begin=all_of_them[0], end=all_of_them[1],
               lasts_s=length_s),
-        Fault(name=f"the laptop sleeps {text}", begin=_sleep, end=_wake, lasts_s=length_s),
+        _sleep(network, length_s),
         Fault(name="the API server restarts", begin=_restarts("kube-apiserver")),
         Fault(name="the kubelet restarts", begin=_restarts("kubelet")),
     ]  # fmt: skip
 
 
-def long_sleep(length_s: float) -> Fault:
+def long_sleep(network: Network, length_s: float) -> Fault:
     """Longer than `giveBackAfter`, which is 2 minutes."""
-    return Fault(name=f"the laptop sleeps {length_s:g} s", begin=_sleep, end=_wake,
-                 lasts_s=length_s, given_back=True)  # fmt: skip
+    return _sleep(network, length_s, given_back=True)
 
 
-POD_DELETED = Fault(name="the dev pod is deleted", begin=_delete_pod, healed_by="pod-replaced",
-                    breaks=True)  # fmt: skip
+def api_faults(server: BadServer, loop: Loop, length_s: float) -> list[Fault]:
+    """All streams are reset, and until it is over no other gets by this."""
+
+    def fault(name: str, says: Says | Slow) -> Fault:
+        def begin(setup: Setup) -> None:
+            server.decide = lambda asked: says
+            loop.call(server.cut)
+
+        def end(setup: Setup) -> None:
+            server.decide = lambda asked: None
+
+        return Fault(name=f"reset, then {name}, {length_s:g} s", begin=begin, end=end,
+                     lasts_s=length_s)  # fmt: skip
+
+    return [
+        fault("throttled (429, a second's advice)", Says(429, {"Retry-After": "1"})),
+        fault("an API server that fails (500)", Says(500)),
+        fault("the credentials are accepted no more (401)", Says(401)),
+        fault("each answer 5 s late", Slow(5.0)),
+    ]
+
+
+def pod_faults() -> list[Fault]:
+    """What ends the dev pod; the connections through it end, too."""
+
+    def fault(name: str, how: Callable[[Node, str, str], None]) -> Fault:
+        def begin(setup: Setup) -> None:
+            how(setup.node, setup.towline.namespace, pod_of(setup.session))
+
+        return Fault(name=name, begin=begin, healed_by="pod-replaced", breaks=True)
+
+    return [
+        fault("the dev pod is deleted", deleted),
+        fault("the dev pod is evicted", evicted),
+        fault("the dev container is killed", killed),
+        fault("the dev pod's node is drained", drained),
+    ]
 
 
 @dataclass(slots=True)
@@ -621,14 +644,15 @@ def machine() -> dict[str, Any]:
 
 
 def write(path: Path, name: str, text: str, *, seconds: float, before: dict[str, Any]) -> None:
-    """Put what `make NAME` found into its place in a document."""
+    """Put what was found into its place in a document; the name's first word is make's."""
     after = machine()
     head = (
         f"{time.strftime('%Y-%m-%d', time.gmtime())}, {seconds / 60:.0f} minutes on "
         f"{before['cores']} cores (load {before['load']:.1f} before, {after['load']:.1f} after), "
         "client, cluster and loads all on them."
     )
-    begin, end = f"<!-- {name}: written by `make {name}` -->", f"<!-- {name}: end -->"
+    made_by = name.split()[0]
+    begin, end = f"<!-- {name}: written by `make {made_by}` -->", f"<!-- {name}: end -->"
     start, rest = path.read_text().split(begin)
     _, tail = rest.split(end)
     path.write_text(f"{start}{begin}\n{head}\n\n{text}\n\n{end}{tail}")

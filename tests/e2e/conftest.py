@@ -320,6 +320,8 @@ class Session:
         for pipe in (self.process.stdout, self.process.stderr):
             assert pipe is not None
             pipe.close()
+        # Shown where the test fails.
+        print(f"the session ended with {code}:", *self.events, *self.errors, sep="\n")
         return code
 
 

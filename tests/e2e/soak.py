@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import chaos
+from .ways import Network
 
 EVERY_S = 5.0
 # At the beginning pools fill and code is compiled: that is no growth.
@@ -63,11 +64,18 @@ class Result:
         return next(each for each in self.samples if each.of == name)
 
 
-def run(setup: chaos.Setup, *, minutes: float, megabytes: int, fault_every_s: float) -> Result:
+def run(
+    setup: chaos.Setup,
+    network: Network,
+    *,
+    minutes: float,
+    megabytes: int,
+    fault_every_s: float,
+) -> Result:
     """Loads for so long, a network's fault each so often, samples in between."""
     seconds = minutes * 60
     starts = setup.count("command-started")
-    faults = itertools.cycle(chaos.network_faults(3.0) + chaos.other_faults(3.0))
+    faults = itertools.cycle(chaos.network_faults(network, 3.0) + chaos.other_faults(network, 3.0))
     loads: list[chaos.Load] = [
         chaos.Requests(25, pause_s=1.0),
         chaos.Requests(25, pause_s=1.0, through_forward=True),

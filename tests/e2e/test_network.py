@@ -76,7 +76,7 @@ def test_a_load_balancer_that_closes_idle_streams_is_not_noticed(
 ) -> None:
     """The line is never idle; the watches are, and begin anew."""
     network.do(FaultyNetwork.limit, idle_s=3.0)
-    with chaos.session_over_a_bad_network(node, network) as setup:
+    with chaos.session_of(network.person, node) as setup:
         faulty = network.faulty
         before = faulty.connections
         wait_until("watches begun anew", lambda: faulty.connections > before + 6, within_s=60)
@@ -91,7 +91,7 @@ def test_a_load_balancer_that_closes_every_stream_after_a_while_loses_nothing(
     node: Node, network: Network
 ) -> None:
     loads = [chaos.Requests(), chaos.Transfers(20, over_s=12.0)]
-    with chaos.session_over_a_bad_network(node, network) as setup:
+    with chaos.session_of(network.person, node) as setup:
         closing = chaos.Fault(
             name="every stream closed after 3 s",
             begin=lambda setup: network.do(FaultyNetwork.limit, lives_s=3.0),

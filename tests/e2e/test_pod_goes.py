@@ -10,7 +10,8 @@ from functools import partial
 
 import pytest
 
-from .conftest import HERE, Node, Session, Towline, free_port, wait_until
+from .conftest import HERE, Node, Towline, free_port, wait_until
+from .pods import deleted, drained, evicted, killed, pod_of
 
 # Answers with the variable that only a local process has, and which process it is.
 SERVER = """
@@ -28,37 +29,9 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), H).serve_foreve
 pytestmark = pytest.mark.usefixtures("unchanged")
 
 
-def evicted(node: Node, namespace: str, towline: Towline, pod: str) -> None:
-    body = {"apiVersion": "policy/v1", "kind": "Eviction",
-            "metadata": {"name": pod, "namespace": namespace}}  # fmt: skip
-    path = f"/api/v1/namespaces/{namespace}/pods/{pod}/eviction"
-    node.kubectl("create", "--raw", path, "-f", "-", text=json.dumps(body))
-
-
-def out_of_memory(node: Node, namespace: str, towline: Towline, pod: str) -> None:
-    """As the kernel does it: the container's first process killed, the pod stays."""
-    pid = node.first_process(pod).pid
-    node.run("exec", "--name", node.name, "--", "kill", "-9", str(pid))
-
-
-def drained(node: Node, namespace: str, towline: Towline, pod: str) -> None:
-    """The only node takes no pod until it is back: the session waits for it."""
-    name = f"{node.name}-node"
-    node.kubectl("cordon", name)
-    try:
-        evicted(node, namespace, towline, pod)
-        labels = "status.phase=Pending"
-        wait_until(
-            "no place for the next one",
-            lambda: node.get("-n", namespace, "pods", "--field-selector", labels)["items"],
-        )
-    finally:
-        node.kubectl("uncordon", name)
-
-
-@pytest.mark.parametrize("goes", [evicted, out_of_memory, drained])
+@pytest.mark.parametrize("goes", [evicted, killed, drained])
 def test_another_pod_takes_its_place_below_the_same_process(
-    node: Node, namespace: str, towline: Towline, goes: Callable[[Node, str, Towline, str], None]
+    node: Node, namespace: str, towline: Towline, goes: Callable[[Node, str, str], None]
 ) -> None:
     local = free_port()
     entry = {"mode": "hybrid", "reverse": [f"3000:{local}"],
@@ -68,7 +41,7 @@ def test_another_pod_takes_its_place_below_the_same_process(
     # One look, not two: the original still has a share of the requests for a moment.
     asked = partial(node.ask, namespace, "frontend")
     before = wait_until("here", lambda: answer if "laptop" in (answer := asked()) else "")
-    goes(node, namespace, towline, pod_of(session))
+    goes(node, namespace, pod_of(session))
     session.event("pod-replaced", within_s=90)
     wait_until("here again", lambda: asked() == before, within_s=60)
     assert [e["event"] for e in session.events].count("command-started") == 1
@@ -81,8 +54,7 @@ def test_one_that_goes_in_the_middle_of_the_handover_is_waited_for(
     """Its gate is open, and the kubelet has not told the Service yet: `up` ended with 5."""
     session = towline.up("frontend")
     assert session.event("gate-changed")["is_open"]
-    pod = pod_of(session)
-    node.kubectl("-n", namespace, "delete", "pod", pod, "--force", "--grace-period=0")
+    deleted(node, namespace, pod_of(session))
     session.event("pod-replaced")
     session.serving()
     wait_until("here", lambda: f"host: {HERE}" in node.ask(namespace, "frontend"))
@@ -98,7 +70,7 @@ def test_a_forwards_new_connections_wait_for_the_next_pod(
     session = towline.up("frontend").serving()
     assert ping(port) == b"-NOAUTH"
     pod = pod_of(session)
-    node.kubectl("-n", namespace, "delete", "pod", pod, "--force", "--grace-period=0")
+    deleted(node, namespace, pod)
     session.event("warned", text=f"the dev pod {pod} is gone: waiting for another one")
     assert ping(port) == b"-NOAUTH", "neither refused nor reset"
     session.event("pod-replaced")
@@ -110,7 +82,3 @@ def ping(port: int) -> bytes:
     with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.sendall(b"PING\r\n")
         return connection.recv(7, socket.MSG_WAITALL)
-
-
-def pod_of(session: Session) -> str:
-    return str(session.event("stage-done", stage="dev pod")["text"].split()[0])

@@ -20,9 +20,9 @@ pytestmark = [pytest.mark.usefixtures("unchanged"), pytest.mark.timeout(MINUTES 
 
 def test_nothing_grows_and_nothing_is_lost(node: Node, network: Network) -> None:
     before = chaos.machine()
-    with chaos.session_over_a_bad_network(node, network) as setup:
+    with chaos.session_of(network.person, node) as setup:
         result = soak.run(
-            setup, minutes=MINUTES, megabytes=MEGABYTES, fault_every_s=60 if INTO else 20
+            setup, network, minutes=MINUTES, megabytes=MEGABYTES, fault_every_s=60 if INTO else 20
         )
     told = soak.table(result)
     if INTO:

@@ -75,9 +75,13 @@ class BadServer:
             yield self
         finally:
             server.close()
-            for writer in self._writers:
-                writer.transport.abort()
+            self.cut()
             await server.wait_closed()
+
+    def cut(self) -> None:
+        """Reset what is open; what comes is served."""
+        for writer in self._writers:
+            writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
