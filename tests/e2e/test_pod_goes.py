@@ -7,10 +7,11 @@ import socket
 import sys
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 
-from .conftest import HERE, Node, Towline, free_port, wait_until
+from .conftest import HERE, Node, Session, Towline, free_port, wait_until
 from .pods import deleted, drained, evicted, killed, pod_of
 
 # Answers with the variable that only a local process has, and which process it is.
@@ -46,6 +47,26 @@ def test_another_pod_takes_its_place_below_the_same_process(
     wait_until("here again", lambda: asked() == before, within_s=60)
     assert [e["event"] for e in session.events].count("command-started") == 1
     assert session.end() == 130
+
+
+def test_a_container_that_is_killed_again_and_again_is_not_waited_for(
+    node: Node, namespace: str, towline: Towline
+) -> None:
+    """The kubelet waits longer each time before it starts it once more, and the session ended."""
+    session = towline.up("frontend").serving()
+    for before in range(3):
+        killed(node, namespace, pod_of(session))
+        replaced = partial(events, session, "pod-replaced", after=before)
+        [last] = wait_until("replaced", replaced)
+        assert last["after_s"] < 10, "less than the first wait"
+        wait_until("here", lambda: f"host: {HERE}" in node.ask(namespace, "frontend"))
+    assert not [e for e in events(session, "warned") if "was changed by" in e["text"]]
+    assert len(events(session, "command-started")) == 1
+    assert session.end() == 130
+
+
+def events(session: Session, name: str, *, after: int = 0) -> list[dict[str, Any]]:
+    return [each for each in list(session.events) if each["event"] == name][after:]
 
 
 def test_one_that_goes_in_the_middle_of_the_handover_is_waited_for(

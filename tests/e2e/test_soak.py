@@ -12,7 +12,7 @@ from .conftest import Node
 from .ways import Network
 
 INTO = os.environ.get("TOWLINE_SOAK")
-MINUTES = float(os.environ.get("TOWLINE_SOAK_MINUTES", "60" if INTO else "4"))
+MINUTES = float(os.environ.get("TOWLINE_SOAK_MINUTES", "60" if INTO else "7"))
 # After 1 GiB in one direction SSH changes its keys.
 MEGABYTES = 1100
 pytestmark = [pytest.mark.usefixtures("unchanged"), pytest.mark.timeout(MINUTES * 60 + 400)]

@@ -41,6 +41,8 @@ def endings(
     spec["terminationGracePeriodSeconds"] = 10
     # Not ready because this machine is busy would be refused, too.
     main["readinessProbe"] |= {"timeoutSeconds": 10, "failureThreshold": 30}
+    # Without a request it gets next to nothing of processors that others keep busy.
+    main["resources"] = {"requests": {"cpu": "100m"}}
     node.apply(workload("Deployment", "who", spec, replicas=2), service("who"), namespace=namespace)
     node.kubectl("-n", namespace, "wait", "--for=condition=Available", "deploy/who")
     (towline.folder / "src").mkdir()

@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from enum import Enum
 
+from towline._kit.moments import time_text
 from towline._kit.objects import JsonObject
 from towline._kit.tasks import Tasks
 from towline.cluster.api import Api
-from towline.cluster.watch import continuous_watch
-from towline.errors import ClusterError, Forbidden, PodError, Refused
-from towline.plan.model import LABEL_SESSION
+from towline.cluster.watch import continuous_watch, patiently
+from towline.errors import ClusterError, Forbidden, NotFound, PodError, Refused
+from towline.plan.model import ANNOTATION_REPLACED, LABEL_SESSION
 from towline.plan.record import Record
 
+# The kubelet's word for a container that has ended more than once: 10 s, then twice as long.
+_BACKS_OFF = "CrashLoopBackOff"
 # States of a waiting container that do not mend themselves, at least not soon.
 _HOPELESS = {
     "ErrImagePull",
@@ -26,7 +29,7 @@ _HOPELESS = {
     "CreateContainerConfigError",
     "CreateContainerError",
     "RunContainerError",
-    "CrashLoopBackOff",
+    _BACKS_OFF,
 }
 # A Secret or ConfigMap may be written a moment after the pod; a pull may fail once.
 _HOPELESS_AFTER_S = 4.0
@@ -63,13 +66,14 @@ async def pod_running(
     *,
     timeout_s: float,
     waiting: Callable[[str], None],
-    not_uid: str | None = None,
+    lost: DevPod | None = None,
     no_room_after_s: float | None = None,
 ) -> DevPod:
     """Wait until the dev container runs; `waiting` is told each new reason why it does not yet.
 
     Args:
-        not_uid: a pod that is known to be lost, and does not count.
+        lost: ran until now. Its container may come back in it; where the kubelet waits before
+            it starts it once more, longer each time, the pod gives way to another.
         no_room_after_s: raise NoRoom when no node takes the pod for so long, and at once when
             a quota is full; None waits on.
 
@@ -82,7 +86,7 @@ async def pod_running(
         async with asyncio.timeout(timeout_s), Tasks() as tasks:
             refusals = _watch_refusals(api, record, makes_room=no_room_after_s is not None)
             tasks.start(refusals, name="dev workload")
-            return await _watch_pods(api, record, progress, not_uid)
+            return await _watch_pods(api, record, progress, lost)
     except TimeoutError as error:
         reason = progress.reason or "it was not even made"
         raise PodError(
@@ -118,8 +122,9 @@ class _Progress:
         return max(self._since + patience_s - time.monotonic(), 0.0)
 
 
-async def _watch_pods(api: Api, record: Record, progress: _Progress, not_uid: str | None) -> DevPod:
+async def _watch_pods(api: Api, record: Record, progress: _Progress, lost: DevPod | None) -> DevPod:
     labels = f"{LABEL_SESSION}={record.session}"
+    given_up = ""
     deadline: asyncio.Timeout
     while True:
         try:
@@ -129,14 +134,22 @@ async def _watch_pods(api: Api, record: Record, progress: _Progress, not_uid: st
             ):
                 async for event in events:
                     metadata = event.object["metadata"]
-                    if metadata["uid"] == not_uid or metadata.get("deletionTimestamp"):
+                    if metadata["uid"] == given_up or metadata.get("deletionTimestamp"):
                         continue
                     if event.kind == "DELETED":
                         continue
                     pod = _running(event.object, record.container)
                     if pod is not None:
                         return pod
-                    progress.update(*why_not(event.object, record.container))
+                    reason, stuck = why_not(event.object, record.container)
+                    if lost is not None and metadata["uid"] == lost.uid:
+                        # It ran: that it ended is no sign that it will not.
+                        stuck = Stuck.NO
+                        if _BACKS_OFF in reason:
+                            given_up = lost.uid
+                            await patiently(lambda: _give_way(api, record))
+                            continue
+                    progress.update(reason, stuck)
                     left_s = progress.left_s()
                     now = asyncio.get_running_loop().time()
                     deadline.reschedule(None if left_s is None else now + left_s)
@@ -146,6 +159,14 @@ async def _watch_pods(api: Api, record: Record, progress: _Progress, not_uid: st
             if progress.stuck is Stuck.NO_NODE:
                 raise NoRoom(progress.reason) from None
             raise await _hopeless(api, record, progress.reason) from None
+
+
+async def _give_way(api: Api, record: Record) -> None:
+    """Have the dev workload make another pod; this takes no right to delete one."""
+    template = {"metadata": {"annotations": {ANNOTATION_REPLACED: time_text()}}}
+    with suppress(NotFound):  # taken away meanwhile, which its watch tells
+        body = {"spec": {"template": template}}
+        await api.patch("deployments", record.names.dev_workload, body)
 
 
 def _running(pod: JsonObject, container: str) -> DevPod | None:

@@ -17,6 +17,8 @@ ANNOTATION_GIVEN_BACK = "towline.dev/given-back"
 """The guard's, on an original that serves while its session still waits for the laptop."""
 ANNOTATION_RETAKEN = "towline.dev/retaken"
 """On a dev workload: when the service was last taken back."""
+ANNOTATION_REPLACED = "towline.dev/replaced"
+"""On a dev workload's template: when its pod gave way to another."""
 ANNOTATION_ENDED_BY = "towline.dev/ended-by"
 """On the record of a session that somebody else ends, and on its Event: who that is."""
 MANAGED_BY = {"app.kubernetes.io/managed-by": "towline"}

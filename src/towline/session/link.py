@@ -142,6 +142,7 @@ async def keep_link(
             record(),
             timeout_s=timeout_s,
             waiting=lambda reason: events(Waiting(stage="dev pod", reason=reason)),
+            lost=pod,
         )
 
 

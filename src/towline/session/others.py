@@ -121,9 +121,9 @@ class DevWatch:
             elif replicas > 1:
                 self._tell(f"was scaled to {replicas} by {by}: only one pod gets anything")
         if self._template is not None and template != self._template:
-            self._tell(
-                f"was changed by {owner_named(found, TEMPLATE)}: another pod takes its place"
-            )
+            by = owner_named(found, TEMPLATE)
+            if by != FIELD_MANAGER:
+                self._tell(f"was changed by {by}: another pod takes its place")
         self._template = template
 
     async def _taken_away(self, how: str, *, by: str) -> None:
