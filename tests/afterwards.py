@@ -15,5 +15,6 @@ def afterwards(*command: str, env: Mapping[str, str] | None = None) -> Iterator[
     """Run a command when the block ends, or when this process does: killed, or timed out."""
     words = [sys.executable, "-c", _WAIT, *command]
     # Its standard input ends with this process; a terminal's Ctrl-C is not for it.
-    with subprocess.Popen(words, stdin=subprocess.PIPE, env=env, start_new_session=True):
+    with subprocess.Popen(words, stdin=subprocess.PIPE, env=env, start_new_session=True) as done:
         yield
+    assert done.returncode == 0, f"{command} ended with {done.returncode}"

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import chaos
+from .pods import pod_of
 from .ways import Network
 
 EVERY_S = 5.0
@@ -126,8 +127,7 @@ def look(setup: chaos.Setup, samples: dict[str, Samples], at_s: float) -> None:
     pid = setup.session.process.pid
     status = Path(f"/proc/{pid}/status").read_text()
     client = status.partition("VmRSS:")[2].split()[0], len(list(Path(f"/proc/{pid}/fd").iterdir()))
-    pod = setup.session.event("stage-done", stage="dev pod")["text"].split()[0]
-    found = setup.node.first_process(pod)
+    found = setup.node.first_process(pod_of(setup.session))
     for of, figures in (("client", client), ("agent", (found.memory, found.descriptors))):
         for what, figure in zip(("memory", "descriptors"), figures, strict=True):
             samples[f"{of}, {what}"].values.append((at_s, float(figure)))

@@ -51,7 +51,9 @@ def test_an_api_server_and_a_pod_that_fail_under_load_restart_nothing(
     ):
         loads = [chaos.Requests(), chaos.Transfers(20, over_s=30.0), chaos.Typing()]
         nothing_lost(chaos.run(setup, chaos.api_faults(server, loop, 4.0), loads))
-        nothing_lost(chaos.run(setup, chaos.pod_faults(), [chaos.Requests()]))
+        rows = chaos.run(setup, chaos.pod_faults(), [chaos.Requests()])
+        nothing_lost(rows)
+        assert all(row.healed_s for row in rows), chaos.table(rows)
 
 
 @pytest.mark.skipif(INTO is not None, reason="the long form has a longer one")
@@ -109,3 +111,4 @@ def under_all_loads(name: str, person: Towline, node: Node, faults: list[chaos.F
         # After each load: what is known is not lost with a later one.
         told, seconds = chaos.table(rows), time.time() - began
         chaos.write(Path(INTO), name, told, seconds=seconds, before=before)
+    nothing_lost(rows)
